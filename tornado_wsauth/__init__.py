@@ -1,0 +1,72 @@
+"""Two-step WebSocket authentication for Tornado: a single-use token before the upgrade, a JWT after it.
+
+The public names. No database driver is imported here: the stores that need one load when they are first named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tornado_wsauth.auth import WSAuth as WSAuth
+from tornado_wsauth.broadcaster import Broadcaster as Broadcaster
+from tornado_wsauth.clock import Clock as Clock
+from tornado_wsauth.connections import Connections as Connections
+from tornado_wsauth.connections import FanOut as FanOut
+from tornado_wsauth.errors import AuthError as AuthError
+from tornado_wsauth.errors import CloseCode as CloseCode
+from tornado_wsauth.errors import ConfigurationError as ConfigurationError
+from tornado_wsauth.errors import KeySourceError as KeySourceError
+from tornado_wsauth.errors import TokenLimitReached as TokenLimitReached
+from tornado_wsauth.errors import TokenRejected as TokenRejected
+from tornado_wsauth.errors import TokenStoreError as TokenStoreError
+from tornado_wsauth.errors import WSAuthError as WSAuthError
+from tornado_wsauth.jwks import JWKS as JWKS
+from tornado_wsauth.mixin import WebSocketAuthMixin as WebSocketAuthMixin
+from tornado_wsauth.session import AuthSession as AuthSession
+from tornado_wsauth.stores.base import TokenStore as TokenStore
+from tornado_wsauth.stores.memory import MemoryTokenStore as MemoryTokenStore
+from tornado_wsauth.token_handler import TokenHandler as TokenHandler
+from tornado_wsauth.tokens import TokenRecord as TokenRecord
+from tornado_wsauth.verifier import JWTVerifier as JWTVerifier
+
+if TYPE_CHECKING:
+    from tornado_wsauth.stores.mongo import MongoTokenStore as MongoTokenStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "JWKS",
+    "AuthError",
+    "AuthSession",
+    "Broadcaster",
+    "Clock",
+    "CloseCode",
+    "ConfigurationError",
+    "Connections",
+    "FanOut",
+    "JWTVerifier",
+    "KeySourceError",
+    "MemoryTokenStore",
+    "MongoTokenStore",
+    "TokenHandler",
+    "TokenLimitReached",
+    "TokenRecord",
+    "TokenRejected",
+    "TokenStore",
+    "TokenStoreError",
+    "WSAuth",
+    "WSAuthError",
+    "WebSocketAuthMixin",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MongoTokenStore":
+        try:
+            from tornado_wsauth.stores.mongo import MongoTokenStore
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                'MongoTokenStore needs the PyMongo driver: pip install "tornado_wsauth[mongo]"', name=error.name
+            ) from error
+        return MongoTokenStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

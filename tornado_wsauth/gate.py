@@ -1,0 +1,170 @@
+"""The life of one connection as a pure object: it takes events and returns decisions (DESIGN: protocol.md).
+
+No clock, socket, database or Tornado is in here, so every state can be met with every event in a test. `mixin`
+wires it to Tornado and is the only module that may import it::
+
+    CONNECTING ──admitted, upgraded──▶ WAITING ──frame──▶ CHECKING ──identified, accepted──▶ OPEN
+        └───────────────┴──────────────────┴── any refusal, the deadline, closed ──┴──▶ CLOSED
+
+CLOSED is terminal: whatever happens afterwards, nothing is delivered.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from tornado_wsauth.errors import CloseCode
+
+
+class State(Enum):
+    """Where a connection stands. Only OPEN lets anything through, in either direction."""
+
+    CONNECTING = "connecting"
+    WAITING = "waiting"
+    CHECKING = "checking"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Pass(Enum):
+    """Decisions that carry nothing."""
+
+    DELIVER = "deliver"  # give the frame to the application
+    PROCEED = "proceed"  # take the next step
+    IGNORE = "ignore"  # the connection is over; drop whatever this was
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Verify this JWT, then report `Gate.identified` or `Gate.refuse`."""
+
+    jwt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection. ``reason`` is a constant: it is sent to the client (RFC 6455 §7.1.6: at most 123 bytes)."""
+
+    code: CloseCode
+    reason: str
+
+
+BAD_MESSAGE = Close(CloseCode.BAD_MESSAGE, "bad_message")
+JWT_INVALID = Close(CloseCode.UNAUTHORIZED, "jwt_invalid")
+JWT_EXPIRED = Close(CloseCode.UNAUTHORIZED, "jwt_expired")
+TOKEN_INVALID = Close(CloseCode.UNAUTHORIZED, "token_invalid")
+USER_MISMATCH = Close(CloseCode.FORBIDDEN, "user_mismatch")
+FORBIDDEN = Close(CloseCode.FORBIDDEN, "forbidden")
+AUTH_TIMEOUT = Close(CloseCode.AUTH_TIMEOUT, "auth_timeout")
+INTERNAL = Close(CloseCode.INTERNAL_ERROR, "internal")
+RESTART = Close(CloseCode.SERVICE_RESTART, "restart")
+
+
+class Gate:
+    """One connection's way from CONNECTING to CLOSED.
+
+    ``user_id`` is whom the connection token was issued to; from then on the connection can be nobody else's.
+    """
+
+    __slots__ = ("_identified", "max_first_message", "state", "user_id")
+
+    def __init__(self, max_first_message: int) -> None:
+        self.state = State.CONNECTING
+        self.user_id: str | None = None
+        self._identified = False
+        self.max_first_message = max_first_message  # characters; never more than the limit in bytes
+
+    def admitted(self, user_id: str) -> Pass:
+        """The connection token was redeemed. IGNORE means that the client left meanwhile: do not upgrade."""
+        if self.state is not State.CONNECTING:
+            return Pass.IGNORE
+        self.user_id = user_id
+        return Pass.PROCEED
+
+    def upgraded(self) -> Pass | Close:
+        """The 101 was sent. An upgrade that nobody was admitted for is closed at once."""
+        if self.state is not State.CONNECTING:
+            return Pass.IGNORE
+        if self.user_id is None:
+            return self.refuse(TOKEN_INVALID)
+        self.state = State.WAITING
+        return Pass.PROCEED
+
+    def frame(self, message: str | bytes) -> Pass | Check | Close:
+        """A data message came in."""
+        if self.state is State.OPEN:
+            return Pass.DELIVER
+        if self.state is State.WAITING:
+            jwt = parse_first_message(message, self.max_first_message)
+            if jwt is None:
+                return self.refuse(BAD_MESSAGE)
+            self.state = State.CHECKING
+            return Check(jwt)
+        if self.state is State.CHECKING:
+            # Tornado reads no further frame while one is being handled. Were that to change, dropping this one
+            # would lose a message in silence, and delivering it would be worse.
+            return self.refuse(INTERNAL)
+        return Pass.IGNORE
+
+    def identified(self, user_id: str) -> Pass | Close:
+        """The JWT is valid and names ``user_id``, who must be the one the token was issued to."""
+        if self.state is not State.CHECKING:
+            return Pass.IGNORE
+        if user_id != self.user_id:
+            return self.refuse(USER_MISMATCH)
+        self._identified = True
+        return Pass.PROCEED
+
+    def accepted(self) -> Pass:
+        """The application knows the user. IGNORE means that the connection ended while it was asked."""
+        if self.state is not State.CHECKING or not self._identified:
+            return Pass.IGNORE
+        self.state = State.OPEN
+        return Pass.PROCEED
+
+    def refuse(self, close: Close) -> Close | Pass:
+        """We decided to end the connection, for whatever reason ``close`` gives. Only the first decision counts."""
+        if self.state is State.CLOSED:
+            return Pass.IGNORE
+        self.state = State.CLOSED
+        return close
+
+    def deadline(self) -> Close | Pass:
+        """The time for authenticating, counted from the 101, is over."""
+        if self.state in (State.WAITING, State.CHECKING):
+            return self.refuse(AUTH_TIMEOUT)
+        return Pass.IGNORE
+
+    def closed(self) -> None:
+        """The client left, or the connection broke."""
+        self.state = State.CLOSED
+
+
+def parse_first_message(message: str | bytes, max_length: int) -> str | None:
+    """Return the JWT of ``{"type":"jwt","token":"…"}``, or None for anything else whatsoever.
+
+    Unknown members are allowed, so that the message can grow; a member given twice is not, because two readers
+    could disagree on which one counts (RFC 8259 §4).
+    """
+    if not isinstance(message, str) or len(message) > max_length:
+        return None
+    try:
+        frame = json.loads(message, object_pairs_hook=_object_without_duplicates)
+    except (ValueError, RecursionError):  # not JSON, a number of too many digits, or nested too deep
+        return None
+    if not isinstance(frame, dict) or frame.get("type") != "jwt":
+        return None
+    token = frame.get("token")
+    if not isinstance(token, str) or not token or not token.isascii():
+        return None
+    return token
+
+
+def _object_without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(members)
+    if len(result) != len(members):
+        raise ValueError("a member is given twice")
+    return result

@@ -1,0 +1,382 @@
+"""One handler's gate, wired to Tornado: it stands between Tornado and everything a subclass may override.
+
+`mixin` makes one for each request and is the only module that imports it.
+
+Tornado looks ``get``, ``open``, ``on_message`` and the other callbacks up on the *instance* when it calls them. The
+guard puts its own there before any of the application's code has run, so the gate is shut whatever a subclass
+overrides and whichever ``super()`` it forgets. When the connection is over, each is replaced by `_ignore` rather
+than removed: Tornado may still call it, and removing it would bring the application's own method back into reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tornado.escape import json_encode
+from tornado.web import Finish
+from tornado.websocket import WebSocketHandler
+
+from tornado_wsauth import handshake, log, wire
+from tornado_wsauth.auth import new_session_id
+from tornado_wsauth.connections import deliver
+from tornado_wsauth.errors import AuthError, KeySourceError, TokenRejected, TokenStoreError
+from tornado_wsauth.gate import (
+    FORBIDDEN,
+    INTERNAL,
+    JWT_EXPIRED,
+    JWT_INVALID,
+    RESTART,
+    Check,
+    Close,
+    Gate,
+    Pass,
+    State,
+)
+from tornado_wsauth.redaction import take_query_argument
+from tornado_wsauth.session import AuthSession
+from tornado_wsauth.tokens import is_well_formed
+
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPServerRequest
+
+    from tornado_wsauth.auth import WSAuth
+    from tornado_wsauth.clock import Timer
+    from tornado_wsauth.mixin import WebSocketAuthMixin
+
+_CALLBACKS = ("open", "on_message", "on_close", "on_finish", "on_ping", "on_pong")
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    """Stand where a callback of the application must not be reached."""
+
+
+class Guard:
+    """What stands between Tornado and one handler, from the request to the close."""
+
+    __slots__ = (
+        "_application_on_message",
+        "_checking",
+        "_message_limit",
+        "_open_arguments",
+        "_opened",
+        "_own_callbacks",
+        "_refusal",
+        "_timer",
+        "_token",
+        "auth",
+        "gate",
+        "handler",
+        "session",
+    )
+
+    def __init__(self, handler: WebSocketAuthMixin, request: HTTPServerRequest, auth: WSAuth) -> None:
+        self.handler = handler
+        self.auth = auth
+        self.gate = Gate(auth.max_preauth_bytes)
+        self.session: AuthSession | None = None
+        self._token = take_query_argument(request, auth.token_param)
+        self._refusal: handshake.Refusal | None = None
+        self._own_callbacks: dict[str, Callable[..., Any]] | None = None
+        self._application_on_message: Callable[..., Any] = _ignore
+        self._open_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+        self._message_limit = 0  # the application's own limit, in bytes, while ours is in force
+        self._timer: Timer | None = None
+        self._checking: asyncio.Task[Any] | None = None
+        self._opened = False  # the application's open() completed, so its on_close() is due
+        self._stand_in_front()
+
+    # Between Tornado and the application ------------------------------------------------------------------------
+
+    def _stand_in_front(self, names: Iterable[str] = _CALLBACKS) -> None:
+        """Put our callbacks before the handler's, keeping any that the application has set on the instance itself.
+
+        Done again wherever the application has had its turn: before the upgrade, after its ``open()``, at the close.
+        """
+        attributes = vars(self.handler)
+        for name in names:
+            ours = getattr(self, f"_tornado_{name}", _ignore)
+            theirs = attributes.get(name, ours)
+            if theirs != ours:
+                self._own_callbacks = self._own_callbacks or {}
+                self._own_callbacks[name] = theirs
+            attributes[name] = ours
+        attributes["get"] = self._tornado_get
+
+    def _application(self, name: str) -> Callable[..., Any]:
+        """Return the application's own callback ``name``, as Tornado would have found it without us."""
+        if self._own_callbacks and name in self._own_callbacks:
+            return self._own_callbacks[name]
+        attributes = vars(self.handler)
+        ours = attributes.pop(name)
+        try:
+            callback: Callable[..., Any] = getattr(self.handler, name)
+            return callback
+        finally:
+            attributes[name] = ours
+
+    def _step_aside(self, name: str) -> None:
+        """Give Tornado the application's own callback ``name`` again."""
+        attributes = vars(self.handler)
+        del attributes[name]
+        if self._own_callbacks and name in self._own_callbacks:
+            attributes[name] = self._own_callbacks[name]
+
+    # The handshake ----------------------------------------------------------------------------------------------
+
+    async def admit(self) -> None:
+        """Check the request and redeem its token, once. Raises `Finish` with the answer if it is refused."""
+        if self.gate.user_id is None and self._refusal is None:
+            refusal = handshake.refusal_of(self.handler, self.auth)
+            if refusal is not None:
+                self._refuse_http(refusal)
+            self.auth.warn_if_never_pinged(self.handler.settings)
+            self.auth.pending.add(self)
+            try:
+                self.gate.admitted(await self._redeem())
+            except BaseException:
+                self._release()
+                raise
+        if self._refusal is None and self.gate.state is not State.CONNECTING:
+            # While we waited, for the store or for the application, the client left or we began to close.
+            self._refusal = handshake.CLOSING if self.auth.closing else handshake.CLIENT_LEFT
+        if self._refusal is not None:
+            raise self._answer(self._refusal)
+
+    async def _redeem(self) -> str:
+        """Return whom the token was issued to. The token is forgotten here, whatever comes of it."""
+        values, self._token = self._token, []
+        token = values[0].decode("ascii", "replace") if len(values) == 1 else ""
+        if not is_well_formed(token):
+            self._refuse_http(handshake.TOKEN, reason="token_malformed" if values else "token_missing")
+        try:
+            record = await self.auth.redeem_token(token)
+        except TokenRejected as rejected:
+            self._refuse_http(handshake.TOKEN, reason=f"token_{rejected.reason}", user_id=rejected.user_id)
+        except TokenStoreError as error:
+            self._refuse_http(handshake.STORE_UNAVAILABLE, detail=str(error))
+        return record.user_id
+
+    def _refuse_http(
+        self, refusal: handshake.Refusal, *, reason: str | None = None, user_id: str | None = None, detail: str = ""
+    ) -> NoReturn:
+        """Log why the handshake is refused, tell the handler, and raise `Finish` with the answer."""
+        reason = reason or refusal.error
+        if self.gate.state is not State.CLOSED:  # else the client has left, which is logged
+            self.gate.closed()
+            self._log("refused", reason, refusal.status, detail, user_id)
+            self._tell_handler(reason)
+        self._refusal = refusal
+        raise self._answer(refusal) from None
+
+    def _answer(self, refusal: handshake.Refusal) -> Finish:
+        self.handler.set_status(refusal.status, refusal.error.replace("_", " ").capitalize())
+        for name, value in refusal.headers.items():
+            self.handler.set_header(name, value)
+        return Finish({"error": refusal.error})
+
+    # What Tornado calls -----------------------------------------------------------------------------------------
+
+    def _tornado_get(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        """The last stop before the upgrade. An overridden ``prepare()`` may have passed `admit` by; this does not."""
+        if self.gate.user_id is None or self.gate.state is not State.CONNECTING:
+            return self._admit_and_get(args, kwargs)
+        if self.auth.allowed_origins is not None:
+            # The list was asked and is the only one to ask: Tornado must not refuse what it allows.
+            vars(self.handler)["check_origin"] = self.auth.allows_origin
+        self._stand_in_front()
+        get = self._application("get")
+        result: Awaitable[None] | None = get(*args, **kwargs)
+        return result
+
+    async def _admit_and_get(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        await self.admit()
+        result = self._tornado_get(*args, **kwargs)
+        if result is not None:
+            await result
+
+    def _tornado_on_finish(self) -> None:
+        """An HTTP answer was sent: the 101, or whatever ended the request instead of it."""
+        on_finish = self._application("on_finish")
+        if self.handler.get_status() != 101:
+            self.gate.closed()
+            self._release()
+            self._let_go()
+        on_finish()
+
+    def _tornado_open(self, *args: Any, **kwargs: Any) -> None:
+        """The 101 was sent: wait for the first message, with a deadline and a size limit."""
+        decision = self.gate.upgraded()
+        if decision is Pass.IGNORE:
+            # The end came while the application's get() was waiting, and Tornado upgrades all the same.
+            WebSocketHandler.close(self.handler, RESTART.code, RESTART.reason)
+            self._let_go()
+        elif self._carry_out(decision):
+            self._open_arguments = args, kwargs
+            self._message_limit = wire.set_max_message_size(self.handler, self.auth.max_preauth_bytes)
+            self._timer = self.auth.clock.call_later(self.auth.auth_timeout, self._deadline_passed)
+
+    def _tornado_on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        """A plain function on purpose: a coroutine here would cost a task for each message."""
+        decision = self.gate.frame(message)
+        if decision is Pass.DELIVER:
+            try:
+                result = self._application_on_message(message)
+            except Exception:
+                self._application_failed()
+                return None
+            return None if result is None else self._await_application(result)
+        if isinstance(decision, Check):
+            # Tornado reads the next frame when this has ended, so later frames wait their turn.
+            return self._authenticate(decision.jwt)
+        self._carry_out(decision)
+        return None
+
+    def _tornado_on_close(self) -> None:
+        """The connection is over, in whichever way and at whichever step."""
+        upgraded = self.handler.get_status() == 101
+        if self.gate.state is not State.CLOSED:
+            self.gate.closed()
+            self._log("closed", "disconnected", self.handler.close_code)
+        self._release()
+        if upgraded:  # else the request is still being answered, and on_finish() comes
+            on_close = self._application("on_close")
+            self._let_go()
+            if self._opened:
+                on_close()
+
+    # The first message ------------------------------------------------------------------------------------------
+
+    async def _authenticate(self, jwt: str) -> None:
+        """Let the client in if ``jwt`` says so, then open the application's side."""
+        self._checking = asyncio.current_task()
+        try:
+            user_id, claims = await self.auth.verify_jwt(jwt)
+            if not self._carry_out(self.gate.identified(user_id), f"the JWT is {user_id!r}'s"):
+                return
+            user = self.handler.load_auth_user(claims)
+            if inspect.isawaitable(user):
+                user = await user
+            decision = self.gate.refuse(FORBIDDEN) if user is None else self.gate.accepted()
+            if not self._carry_out(decision, "load_auth_user() returned None"):
+                return
+            self._let_in(user, claims)
+        except AuthError as error:
+            self.close(JWT_EXPIRED if error.reason == "jwt_expired" else JWT_INVALID, error.detail)
+        except KeySourceError as error:
+            self.close(INTERNAL, str(error))
+        except (Exception, asyncio.CancelledError):
+            # Cancelled with the gate closed is how the deadline and a drain end a check that hangs.
+            if self.gate.state is not State.CLOSED:
+                self._application_failed()
+        finally:
+            self._checking = None
+        if self.gate.state is State.OPEN:
+            await self._open_application()
+
+    def _let_in(self, user: Any, claims: dict[str, Any]) -> None:
+        """Register the connection, then say so. Nothing awaits in between, so no broadcast overtakes ``auth_ok``."""
+        assert self.gate.user_id is not None
+        session = AuthSession(
+            self.handler,
+            self.auth.connections,
+            user_id=self.gate.user_id,
+            session_id=new_session_id(claims),
+            claims=claims,
+        )
+        self.session = session
+        self.handler.current_user = user
+        self._stop_waiting()
+        wire.set_max_message_size(self.handler, self._message_limit)
+        self._step_aside("on_ping")
+        self._step_aside("on_pong")
+        self.auth.connections.add(session)
+        self._log("accepted", "auth_ok", None)
+        auth_ok = {"type": "auth_ok", "user_id": session.user_id, "expires_at": session.expires_at}
+        deliver(self.handler, json_encode(auth_ok))
+
+    async def _open_application(self) -> None:
+        args, kwargs = self._open_arguments
+        try:
+            result = self._application("open")(*args, **kwargs)
+            if result is not None:
+                await result
+        except (Exception, asyncio.CancelledError):
+            self._application_failed()
+        else:
+            self._opened = True
+            self._stand_in_front(("on_message", "on_close"))
+            self._application_on_message = self._application("on_message")
+
+    async def _await_application(self, result: Awaitable[None]) -> None:
+        try:
+            await result
+        except (Exception, asyncio.CancelledError):
+            self._application_failed()
+
+    # The end ----------------------------------------------------------------------------------------------------
+
+    def close(self, close: Close, detail: str = "") -> None:
+        """End the connection from our side, for the reason in ``close``. Ending it again does nothing."""
+        self._carry_out(self.gate.refuse(close), detail)
+
+    def _deadline_passed(self) -> None:
+        self._carry_out(self.gate.deadline())
+
+    def _carry_out(self, decision: Pass | Check | Close, detail: str = "") -> bool:
+        """Say whether to go on; a decision to close is carried out here."""
+        if isinstance(decision, Close):
+            self._hang_up(decision, detail)
+        return decision is Pass.PROCEED
+
+    def _application_failed(self) -> None:
+        """Log the exception being handled and close 1011: sync or async, whatever its type."""
+        try:
+            self.handler.log_exception(*sys.exc_info())
+        finally:
+            self.close(INTERNAL, "an exception, logged above")
+
+    def _hang_up(self, close: Close, detail: str = "") -> None:
+        """Carry out a decision to close. The base class's method: a subclass's may take no code."""
+        self._log("closed" if self.session else "refused", close.reason, close.code, detail)
+        WebSocketHandler.close(self.handler, close.code, close.reason)
+        self._stand_in_front()
+        self._release()
+        if self.session is None:
+            self._tell_handler(close.reason)
+
+    def _release(self) -> None:
+        """Free everything the connection holds, at once: a peer may take 5 s to answer a close frame, or never do."""
+        self._stop_waiting()
+        if self.session is not None:
+            self.session.end()
+        checking, self._checking = self._checking, None
+        if checking is not None and checking is not asyncio.current_task():
+            checking.cancel()
+
+    def _stop_waiting(self) -> None:
+        self.auth.pending.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _let_go(self) -> None:
+        """Leave the handler shut, without the reference cycle that the guard's callbacks make."""
+        self._application_on_message = _ignore
+        vars(self.handler).update(dict.fromkeys((*_CALLBACKS, "get"), _ignore))
+        del self.handler
+
+    # Telling ----------------------------------------------------------------------------------------------------
+
+    def _log(self, event: str, reason: str, code: int | None, detail: str = "", user_id: str | None = None) -> None:
+        user_id = user_id or self.gate.user_id
+        log.record(event, self.handler.request, reason=reason, user_id=user_id, code=code, detail=detail)
+
+    def _tell_handler(self, reason: str) -> None:
+        try:
+            self.handler.on_auth_failed(reason)
+        except Exception:
+            self.handler.log_exception(*sys.exc_info())

@@ -1,0 +1,48 @@
+"""The library's log: one structured record for each accept, refusal and close, on the logger ``tornado_wsauth``.
+
+`auth`, `mixin`, `token_handler` and others write to it; it imports none of our modules.
+
+Each record carries, beside its readable message, the attributes ``event`` (``accepted``, ``refused``,
+``closed``), ``reason``, ``user_id``, ``remote_ip``, ``path`` and ``code`` (an HTTP status or a WebSocket close
+code), so that a JSON formatter or a `logging.Filter` has nothing to parse.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from tornado.httputil import HTTPServerRequest
+
+logger = logging.getLogger("tornado_wsauth")
+
+_LEVELS = {"accepted": logging.INFO, "refused": logging.WARNING, "closed": logging.INFO}
+
+
+def record(
+    event: str, request: HTTPServerRequest, *, reason: str, user_id: str | None, code: int | None, detail: str = ""
+) -> None:
+    """Write one record about the client behind ``request``. ``detail`` is for people and may be empty."""
+    level = _LEVELS[event]
+    if not logger.isEnabledFor(level):
+        return
+    fields = {
+        "event": event,
+        "reason": reason,
+        "user_id": user_id,
+        "remote_ip": request.remote_ip,
+        "path": request.path,
+        "code": code,
+    }
+    # A user id comes from outside: %r keeps a line break in it from starting a line of its own in the log.
+    logger.log(
+        level,
+        "%s %s: user=%r remote=%s path=%s code=%s%s",
+        event,
+        reason,
+        user_id,
+        request.remote_ip,
+        request.path,
+        code,
+        f" ({detail})" if detail else "",
+        extra=fields,
+    )

@@ -1,0 +1,187 @@
+"""`TokenHandler`: the HTTP route where a logged-in user gets a connection token. Applications route to it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections.abc import Awaitable, Mapping
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from tornado.concurrent import Future
+from tornado.web import Finish, HTTPError, RequestHandler
+
+from tornado_wsauth import log
+from tornado_wsauth.auth import WSAuth, find_auth
+from tornado_wsauth.errors import (
+    AuthError,
+    ConfigurationError,
+    KeySourceError,
+    TokenLimitReached,
+    TokenStoreError,
+)
+from tornado_wsauth.tokens import as_user_id
+
+_RETRY_SOON = {"Retry-After": "5"}
+_ERROR_CODES = {403: "forbidden", 405: "method_not_allowed"}
+
+
+class TokenHandler(RequestHandler):
+    """``POST`` answers ``200 {"token": "…", "expires_in": 30}`` to a user it knows, and a JSON error to others.
+
+    Used as it is, it knows a user by ``Authorization: Bearer <JWT>``. In an application with logins of its own,
+    put it in front of the application's base handler, and whoever that knows as ``current_user`` gets a token::
+
+        class SocketToken(TokenHandler, BaseHandler): ...
+
+    A request with a Bearer JWT is judged by that alone: an invalid one is 401 even beside a valid cookie. Any other
+    request is judged by its cookies, so it must not come from a foreign page: its ``Origin`` must be the server's
+    own or one of `WSAuth`'s ``allowed_origins``, and Tornado's XSRF check applies where ``xsrf_cookies`` is set.
+
+    Errors are ``{"error": "<code>"}``: 401 ``unauthorized``, 403 ``origin_not_allowed`` or ``xsrf_failed``, 405
+    ``method_not_allowed``, 429 ``too_many_tokens``, 503 ``store_unavailable``, ``keys_unavailable`` or ``closing``.
+    With ``allowed_origins``, the route answers CORS for exactly those, preflight included; it never sends ``*``.
+    """
+
+    SUPPORTED_METHODS = ("POST", "OPTIONS")
+
+    def get_user_id(self) -> Awaitable[object] | object:
+        """Override to say who asks: a `str`, `bytes` or `int`, or None for nobody. May be async.
+
+        It must be the id that the user's JWTs carry. Called once for each ``POST``. The default returns the user of
+        the Bearer JWT if there is one, and else ``current_user``.
+        """
+        return self._bearer_user_id() if self._bearer() is not None else self.current_user
+
+    async def post(self) -> None:
+        auth = self._auth
+        if auth.closing:
+            self._refuse(503, "closing", _RETRY_SOON)
+        if self._comes_from_foreign_page(auth):
+            self._refuse(403, "origin_not_allowed")
+        user_id = await self._require_user_id()
+        try:
+            token = await auth.issue_token(user_id)
+        except TokenLimitReached:
+            retry_after = {"Retry-After": str(math.ceil(auth.token_ttl))}
+            self._refuse(429, "too_many_tokens", retry_after, user_id=user_id)
+        except TokenStoreError as error:
+            self._refuse(503, "store_unavailable", _RETRY_SOON, user_id=user_id, detail=str(error))
+        await self.finish({"token": token, "expires_in": auth.token_ttl})
+
+    def options(self) -> None:
+        """Answer a CORS preflight (Fetch standard, §4.8); an origin that is not allowed gets no permission."""
+        if self._auth.allows_origin(self.request.headers.get("Origin")):
+            self.set_header("Access-Control-Allow-Methods", "POST")
+            self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, X-XSRFToken, X-CSRFToken")
+            self.set_header("Access-Control-Max-Age", "600")
+        self.set_header("Allow", "POST, OPTIONS")
+        self.set_status(204)
+
+    # Who asks ---------------------------------------------------------------------------------------------------
+
+    async def _require_user_id(self) -> str:
+        try:
+            user_id = self.get_user_id()
+            if inspect.isawaitable(user_id):
+                user_id = await user_id
+        except AuthError as error:
+            self._unauthorized(error.reason, error.detail)
+        except KeySourceError as error:
+            self._refuse(503, "keys_unavailable", _RETRY_SOON, detail=str(error))
+        if user_id is None:
+            self._unauthorized("anonymous")
+        try:
+            return as_user_id(user_id)
+        except ValueError as error:
+            raise ConfigurationError(f"{type(self).__name__}: {error}; override get_user_id() to return one") from error
+
+    async def _bearer_user_id(self) -> str:
+        user_id, _ = await self._auth.verify_jwt(self._bearer() or "")
+        return user_id
+
+    def _bearer(self) -> str | None:
+        """Return the credentials of ``Authorization: Bearer …`` (RFC 6750 §2.1), None without such a header."""
+        scheme, _, credentials = self.request.headers.get("Authorization", "").partition(" ")
+        return credentials.strip() if scheme.lower() == "bearer" else None
+
+    # Where it comes from ----------------------------------------------------------------------------------------
+
+    def check_xsrf_cookie(self) -> None:
+        """Apply Tornado's check unless a Bearer JWT decides: no foreign page can make a browser send that."""
+        if self._bearer() is not None:
+            return
+        try:
+            super().check_xsrf_cookie()
+        except HTTPError as error:
+            self._refuse(403, "xsrf_failed", detail=str(error.log_message))
+
+    def check_trusted_origin(self, origin: str) -> bool:
+        """Answer Tornado's own ``cross_origin_protection`` (6.6) from the list that decides everything else here."""
+        if self._auth.allowed_origins is None:
+            return super().check_trusted_origin(origin)
+        return self._auth.allows_origin(origin)
+
+    def _comes_from_foreign_page(self, auth: WSAuth) -> bool:
+        """Say whether a page of an origin that is not allowed made a browser send this.
+
+        Browsers put ``Origin`` on every POST (Fetch standard, §3.2) and its ``Sec-Fetch-Site`` beside it; what
+        comes without either is no page.
+        """
+        origin = self.request.headers.get("Origin")
+        if origin is None:
+            return self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        if auth.allowed_origins is not None:
+            return not auth.allows_origin(origin)
+        return urlsplit(origin).netloc.lower() != self.request.headers.get("Host", "").lower()
+
+    # The answer -------------------------------------------------------------------------------------------------
+
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        """Set what every answer of this route must carry, whatever a base handler has set before."""
+        self.set_header("Cache-Control", "no-store")
+        self.clear_header("Access-Control-Allow-Origin")
+        self.clear_header("Access-Control-Allow-Credentials")
+        with contextlib.suppress(ConfigurationError):  # without a WSAuth, this is the 500 that says so
+            self._permit_origin(self._auth)
+        return super().finish(chunk)
+
+    def _permit_origin(self, auth: WSAuth) -> None:
+        """Let a page of an allowed origin read the answer, errors included (Fetch standard, §3.3)."""
+        origin = self.request.headers.get("Origin")
+        if auth.allowed_origins is not None:
+            self.add_header("Vary", "Origin")
+        if origin is not None and auth.allows_origin(origin):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Credentials", "true")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer errors that Tornado raises with a JSON body too."""
+        if status_code == 405:
+            self.set_header("Allow", "POST, OPTIONS")
+        self.finish({"error": _ERROR_CODES.get(status_code, "internal" if status_code >= 500 else "bad_request")})
+
+    def _unauthorized(self, reason: str, detail: str = "") -> NoReturn:
+        self._refuse(401, "unauthorized", {"WWW-Authenticate": "Bearer"}, reason=reason, detail=detail)
+
+    def _refuse(
+        self,
+        status: int,
+        error: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        reason: str | None = None,
+        user_id: str | None = None,
+        detail: str = "",
+    ) -> NoReturn:
+        """Log why, and answer; the client learns ``error`` alone."""
+        log.record("refused", self.request, reason=reason or error, user_id=user_id, code=status, detail=detail)
+        self.set_status(status)
+        for name, value in (headers or {}).items():
+            self.set_header(name, value)
+        raise Finish({"error": error})
+
+    @property
+    def _auth(self) -> WSAuth:
+        return find_auth(self.settings, type(self))
