@@ -288,6 +288,29 @@ async def test_without_any_key_the_trouble_is_the_sources_until_a_later_fetch_su
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("500", "HTTP status 500"),
+        ("a redirect", "HTTP status 302"),
+        ("not JSON", "JSONDecodeError"),
+        ("a list", "not a JWK Set"),
+        ("no keys member", "not a JWK Set"),
+        ("keys an object", "not a JWK Set"),
+        ("an empty set", "no usable key"),
+    ],
+)
+async def test_the_warning_says_what_was_wrong_with_the_answer(
+    server: KeyServer, verifier: JWTVerifier, caplog: pytest.LogCaptureFixture, answer: str, reason: str
+) -> None:
+    server.answer = BAD_ANSWERS[answer]
+    with pytest.raises(KeySourceError):
+        await verifier.verify(OLD_TOKEN)
+    [warning] = warnings_in(caplog)
+    assert reason in warning
+
+
+@pytest.mark.gen_test
 async def test_a_server_that_is_not_there_is_the_sources_trouble(server: KeyServer) -> None:
     # A21
     await server.close()

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from jwt import get_algorithm_by_name
 from tornado.httpclient import AsyncHTTPClient
 from tornado.ioloop import IOLoop
 
 from tests.jwt_factory import CLAIMS, SECRET, b64, ec_key, ed_key, everything_in, jwk, rsa_key, sign
 from tests.key_server import NEW, NEW_TOKEN, OLD, OLD_TOKEN, KeyServer, key_server, refused, verifier_for, warnings_in
-from tornado_wsauth.errors import ConfigurationError, KeySourceError
+from tornado_wsauth.errors import AuthError, ConfigurationError, KeySourceError
 from tornado_wsauth.jwks import JWKS
 from tornado_wsauth.verifier import JWTVerifier
 
@@ -30,6 +31,9 @@ def verifier(server: KeyServer) -> JWTVerifier:
 
 # Which keys are taken
 
+PRIVATE_JWK = get_algorithm_by_name("RS256").to_jwk(NEW, as_dict=True)
+del PRIVATE_JWK["key_ops"]  # PyJWT writes "sign", for which alone it would be refused
+
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
@@ -46,7 +50,7 @@ def verifier(server: KeyServer) -> JWTVerifier:
         pytest.param(jwk(NEW, kid="new", kty="EC"), id="kty of another family"),
         pytest.param(jwk(NEW, kid="new", e=b64(b"\1")), id="exponent 1"),
         pytest.param(jwk(NEW, kid="new", n=5), id="modulus not text"),
-        pytest.param(jwk(NEW, kid="new", d="AQAB"), id="published with its private half"),
+        pytest.param({**PRIVATE_JWK, "kid": "new"}, id="published with its private half"),
         pytest.param(jwk(ec_key(), kid="new"), id="EC"),
         pytest.param({"kty": "oct", "kid": "new", "k": b64(SECRET.encode())}, id="symmetric"),
     ],
@@ -76,6 +80,14 @@ async def test_a_published_symmetric_key_is_no_hmac_secret(server: KeyServer, ve
     assert await refused(verifier, sign(SECRET, "HS256", kid="oct"))
     with pytest.raises(ConfigurationError):
         JWTVerifier(JWKS(server.url), ["HS256"])
+    with pytest.raises(AuthError):
+        await JWKS(server.url).key_for("oct", "HS256")
+
+
+@pytest.mark.gen_test
+async def test_keys_are_taken_from_among_whatever_else_is_in_the_set(server: KeyServer, verifier: JWTVerifier) -> None:
+    server.publish(None, 5, "d", [], {}, {"kty": None}, jwk(OLD, kid=["old"]), jwk(OLD, kid="old"), {"kty": "RSA"})
+    assert await verifier.verify(OLD_TOKEN) == CLAIMS
 
 
 @pytest.mark.gen_test

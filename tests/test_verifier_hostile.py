@@ -29,7 +29,7 @@ from tests.jwt_factory import (
     verifier,
 )
 from tornado_wsauth.errors import AuthError
-from tornado_wsauth.verifier import MAX_TOKEN_CHARS
+from tornado_wsauth.verifier import MAX_TOKEN_CHARS, VerificationKey
 
 HS256 = {"alg": "HS256", "typ": "JWT"}
 
@@ -59,6 +59,8 @@ DIGITS = b"1" * 5000
             "not ASCII": SIGNED + "é",
             "full-width digits": SIGNED[:-1] + "３",
             "lone surrogate": "\ud800" + SIGNED,
+            "lone surrogate in the payload": SIGNED.replace(".", ".\ud800", 1),
+            "lone surrogate in the signature": SIGNED[:-1] + "\ud800",
             "NUL": SIGNED + "\0",
             "a space": SIGNED + " ",
             "a line break": SIGNED.replace(".", ".\n", 1),
@@ -66,6 +68,7 @@ DIGITS = b"1" * 5000
             "standard base64": f"{SIGNED.rpartition('.')[0]}.{'+/' * 21}A",
             "impossible length": "eyJhb." + "a.a",
             "too long": SIGNED + "A" * MAX_TOKEN_CHARS,
+            "too long and rightly signed": forge(HS256, {**CLAIMS, "x": "x" * MAX_TOKEN_CHARS}),
             "header not JSON": forge(b"{"),
             "header not an object": forge([1]),
             "header not UTF-8": forge(b'{"alg":"HS256","\xff":1}'),
@@ -94,6 +97,28 @@ def test_hostile_text_is_refused_as_invalid_and_nothing_else_comes_out(token: An
     assert at_once(verifier().verify(SIGNED)) == CLAIMS
 
 
+def test_a_token_may_be_as_long_as_the_limit() -> None:
+    room = MAX_TOKEN_CHARS - len(forge(HS256, {**CLAIMS, "x": ""}))
+    token = forge(HS256, {**CLAIMS, "x": "x" * (room * 3 // 4)})
+    assert MAX_TOKEN_CHARS - 4 < len(token) <= MAX_TOKEN_CHARS
+    assert at_once(verifier().verify(token))["sub"] == "alice"
+
+
+def test_a_backend_that_chokes_on_a_signature_has_refused_it() -> None:
+    # A16, A38
+    class Choking:
+        def verify(self, message: bytes, key: Any, signature: bytes) -> bool:
+            raise ValueError(message)
+
+    class Keys:
+        async def key_for(self, kid: str | None, alg: str) -> Any:
+            return VerificationKey(None, {"RS256": Choking()})
+
+    error = refusal(forge({"alg": "RS256"}), verifier(Keys(), ["RS256"]))
+    assert error.reason == "jwt_invalid"
+    assert error.__context__ is None
+
+
 @pytest.mark.parametrize("alg", ["RS256", "PS256", "ES256", "EdDSA"])
 @pytest.mark.parametrize("signature", [b"", b"\0", b"\0" * 64, b"\xff" * 64, b"\0" * 256, b"\xff" * 5000])
 def test_a_signature_of_any_length_is_refused_as_invalid(alg: str, signature: bytes) -> None:
@@ -103,7 +128,7 @@ def test_a_signature_of_any_length_is_refused_as_invalid(alg: str, signature: by
     assert refusal(token, verifier(pem(key), [alg])).reason == "jwt_invalid"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.text()
     | st.text(st.sampled_from("eyJhbGciOiJIUzI1NiJ9.-_="))
@@ -123,7 +148,7 @@ edits = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(edits, st.sampled_from(["HS256", "ES256"]))
 def test_a_tampered_token_never_yields_other_claims_than_the_untampered_one(edits: Any, alg: str) -> None:
     # A20
@@ -148,7 +173,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["typ", "kid", "crit", "jku", "b64", "cty", "x"]), json_values),
     st.dictionaries(st.sampled_from(["exp", "nbf", "iat", "sub", "iss", "aud", "jti", "x"]), json_values),

@@ -10,7 +10,6 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from tornado.web import RequestHandler
 
@@ -19,6 +18,7 @@ from tornado_wsauth.connections import Connections
 from tornado_wsauth.errors import AuthError, ConfigurationError
 from tornado_wsauth.gate import RESTART
 from tornado_wsauth.log import logger
+from tornado_wsauth.options import checked_origins, require, require_positive, require_positive_int
 from tornado_wsauth.redaction import redact_in_tornado_logs
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.stores.memory import MemoryTokenStore
@@ -66,24 +66,35 @@ class WSAuth:
         allowed_origins: Iterable[str | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        _require(isinstance(jwt, JWTVerifier), "jwt", jwt, 'must be a JWTVerifier(key, algorithms=["HS256"])')
-        _require(
+        # Of what should have been a verifier only the type is shown: it may be the key itself.
+        require(
+            isinstance(jwt, JWTVerifier),
+            f"WSAuth(jwt=<{type(jwt).__name__}>)",
+            'must be a JWTVerifier; write WSAuth(JWTVerifier(key, algorithms=["HS256"]))',
+        )
+        require(
             tokens is None or isinstance(tokens, TokenStore),
-            "tokens",
-            tokens,
+            f"WSAuth(tokens={tokens!r})",
             "must be a TokenStore, such as MongoTokenStore(collection); left out, a MemoryTokenStore()",
         )
-        _require(
+        require(
             isinstance(token_param, str) and token_param.isidentifier() and token_param.isascii(),
-            "token_param",
-            token_param,
+            f"WSAuth(token_param={token_param!r})",
             "must be a plain name; 'token' is the default",
         )
-        _require_positive("token_ttl", token_ttl, 30)
-        _require_positive("auth_timeout", auth_timeout, 10)
-        _require_positive_int("max_tokens_per_user", max_tokens_per_user, 10)
-        _require_positive_int("max_preauth_bytes", max_preauth_bytes, 16384)
-        _require_positive_int("max_pending", max_pending, 1000)
+        require(
+            isinstance(single_use, bool), f"WSAuth(single_use={single_use!r})", "must be True, the default, or False"
+        )
+        require(
+            clock is None or isinstance(clock, Clock),
+            f"WSAuth(clock={clock!r})",
+            "must be an instance of a Clock; left out, the system's",
+        )
+        require_positive("WSAuth", "token_ttl", token_ttl, "in seconds; 30 is the default")
+        require_positive("WSAuth", "auth_timeout", auth_timeout, "in seconds; 10 is the default")
+        require_positive_int("WSAuth", "max_tokens_per_user", max_tokens_per_user, "10 is the default")
+        require_positive_int("WSAuth", "max_preauth_bytes", max_preauth_bytes, "16384 is the default")
+        require_positive_int("WSAuth", "max_pending", max_pending, "1000 is the default")
 
         self.jwt = jwt
         self.tokens = MemoryTokenStore() if tokens is None else tokens
@@ -94,7 +105,9 @@ class WSAuth:
         self.auth_timeout = auth_timeout
         self.max_preauth_bytes = max_preauth_bytes
         self.max_pending = max_pending
-        self.allowed_origins = None if allowed_origins is None else _checked_origins(allowed_origins)
+        self.allowed_origins = (
+            None if allowed_origins is None else checked_origins("WSAuth", "allowed_origins", allowed_origins)
+        )
         self.clock = clock or Clock()
         self.connections = Connections()
         """The authenticated connections of this process."""
@@ -126,14 +139,15 @@ class WSAuth:
         for guard in [*self.pending, *(handler._wsauth_guard for handler in self.connections)]:
             guard.close(RESTART)
 
-    async def issue_token(self, user_id: str, *, context: Mapping[str, Any] | None = None) -> str:
-        """Return a new connection token for ``user_id``.
+    async def issue_token(self, user_id: str | bytes | int, *, context: Mapping[str, Any] | None = None) -> str:
+        """Return a new connection token for ``user_id``, the id that the user's JWTs carry.
 
-        Raises `TokenLimitReached` when the user holds ``max_tokens_per_user`` live ones, `TokenStoreError` when the
-        store cannot answer.
+        Raises `ValueError` for what is no user id, `TokenLimitReached` when the user holds ``max_tokens_per_user``
+        live tokens, `TokenStoreError` when the store cannot answer.
         """
+        user = as_user_id(user_id)
         await self.start()
-        return await self.tokens.issue(user_id, self.token_ttl, context=context, max_live=self.max_tokens_per_user)
+        return await self.tokens.issue(user, self.token_ttl, context=context, max_live=self.max_tokens_per_user)
 
     async def redeem_token(self, token: str) -> TokenRecord:
         """Spend ``token`` as ``single_use`` says; raises `TokenRejected` or `TokenStoreError`."""
@@ -181,29 +195,3 @@ def new_session_id(claims: Mapping[str, Any]) -> str:
     """Return the ``sid`` claim (OpenID Connect Front-Channel Logout §3), or a new id where there is none."""
     sid = claims.get("sid")
     return sid if isinstance(sid, str) and sid else secrets.token_hex(8)
-
-
-def _require(condition: bool, option: str, value: object, hint: str) -> None:
-    if not condition:
-        raise ConfigurationError(f"WSAuth({option}={value!r}): {hint}")
-
-
-def _require_positive(option: str, value: object, default: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-    _require(number, option, value, f"must be a positive number of seconds; {default} is the default")
-
-
-def _require_positive_int(option: str, value: object, default: int) -> None:
-    positive = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    _require(positive, option, value, f"must be a positive whole number; {default} is the default")
-
-
-def _checked_origins(origins: Iterable[str | None]) -> frozenset[str | None]:
-    hint = 'list exact origins, scheme://host[:port] in lower case and nothing after it: ["https://app.example"]'
-    _require(not isinstance(origins, (str, bytes)), "allowed_origins", origins, hint)
-    checked = frozenset(origins)
-    for origin in checked - {None}:
-        parts = urlsplit(origin) if isinstance(origin, str) else None
-        exact = parts is not None and parts.hostname is not None and f"{parts.scheme}://{parts.netloc}" == origin
-        _require(exact and "*" not in str(origin) and origin == str(origin).lower(), "allowed_origins", origin, hint)
-    return checked

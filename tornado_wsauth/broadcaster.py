@@ -9,7 +9,8 @@ from tornado.ioloop import PeriodicCallback
 
 from tornado_wsauth.auth import WSAuth
 from tornado_wsauth.connections import Message
-from tornado_wsauth.errors import ConfigurationError
+from tornado_wsauth.options import require, require_positive
+from tornado_wsauth.verifier import is_number
 
 
 class Broadcaster:
@@ -35,14 +36,13 @@ class Broadcaster:
         group: str | None = None,
         jitter: float = 0,
     ) -> None:
-        if not callable(callback):
-            raise ConfigurationError(f"Broadcaster(callback={callback!r}): must be callable; pass the function itself")
-        if not interval_ms > 0:
-            raise ConfigurationError(
-                f"Broadcaster(interval_ms={interval_ms!r}): must be positive; it is in milliseconds, 3000 is 3 s"
-            )
-        if not 0 <= jitter <= 1:
-            raise ConfigurationError(f"Broadcaster(jitter={jitter!r}): must be between 0 and 1; 0 is the default")
+        require(callable(callback), f"Broadcaster(callback={callback!r})", "must be callable; pass the function itself")
+        require_positive("Broadcaster", "interval_ms", interval_ms, "it is in milliseconds, 3000 is 3 s")
+        require(
+            is_number(jitter) and 0 <= jitter <= 1,
+            f"Broadcaster(jitter={jitter!r})",
+            "must be between 0 and 1; 0 is the default",
+        )
         self._auth = auth
         self._callback = callback
         self._interval_ms = interval_ms

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tornado.escape import json_encode
+from tornado.iostream import StreamBufferFullError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class FanOut(NamedTuple):
     sent: int
     """Connections the message was written to."""
     dropped: int
-    """Connections that were left out because they read too slowly."""
+    """Connections that were left out because their write buffer is full."""
     closed: int
     """Connections that turned out to be closing already."""
 
@@ -60,7 +61,8 @@ class Connections:
         """Send ``message`` to every connection, or to those in ``group``.
 
         A `dict` is sent as JSON; `str` as UTF-8 text; `bytes` as they are, in a text message unless ``binary``.
-        The message has been handed to each connection when this returns; a connection that is closing is skipped.
+        The message has been handed to each connection when this returns. A connection that is closing is skipped,
+        and so is one whose write buffer is full, where Tornado's ``max_write_buffer_size`` is set.
         Raises `TypeError` for any other message, before anything is sent.
         """
         return _send_to(self._sessions if group is None else self._by_group.get(group, ()), message, binary)
@@ -101,17 +103,12 @@ class Connections:
         _discard(self._by_group, group, session)
 
 
-def deliver(handler: WebSocketAuthMixin, message: str | bytes, binary: bool = False) -> bool:
-    """Write ``message`` to one connection; False if it is closing.
+def deliver(handler: WebSocketAuthMixin, message: str | bytes, binary: bool = False) -> None:
+    """Write ``message`` to one connection. Raises `WebSocketClosedError`, or `StreamBufferFullError`.
 
     A subclass's ``write_message`` is passed by: it may wrap what the application says, and this is ours to say.
     """
-    try:
-        written = WebSocketHandler.write_message(handler, message, binary=binary)
-    except WebSocketClosedError:
-        return False
-    written.add_done_callback(_retrieve)
-    return True
+    WebSocketHandler.write_message(handler, message, binary=binary).add_done_callback(_retrieve)
 
 
 def _send_to(sessions: Iterable[AuthSession], message: Message, binary: bool) -> FanOut:
@@ -119,9 +116,16 @@ def _send_to(sessions: Iterable[AuthSession], message: Message, binary: bool) ->
         message = json_encode(message)
     elif not isinstance(message, (str, bytes)):
         raise TypeError(f"a message is str, bytes or dict, not {type(message).__name__}")
-    outcomes = [deliver(session.handler, message, binary) for session in list(sessions)]
-    sent = sum(outcomes)
-    return FanOut(sent, 0, len(outcomes) - sent)
+    sent = dropped = closed = 0
+    for session in list(sessions):
+        try:
+            deliver(session.handler, message, binary)
+            sent += 1
+        except WebSocketClosedError:
+            closed += 1
+        except StreamBufferFullError:
+            dropped += 1
+    return FanOut(sent, dropped, closed)
 
 
 def _discard(index: dict[str, dict[AuthSession, None]], key: str, session: AuthSession) -> None:

@@ -11,14 +11,16 @@ than removed: Tornado may still call it, and removing it would bring the applica
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tornado.escape import json_encode
+from tornado.gen import convert_yielded
 from tornado.web import Finish
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from tornado_wsauth import handshake, log, wire
 from tornado_wsauth.auth import new_session_id
@@ -47,11 +49,28 @@ if TYPE_CHECKING:
     from tornado_wsauth.clock import Timer
     from tornado_wsauth.mixin import WebSocketAuthMixin
 
-_CALLBACKS = ("open", "on_message", "on_close", "on_finish", "on_ping", "on_pong")
-
 
 def _ignore(*args: object, **kwargs: object) -> None:
     """Stand where a callback of the application must not be reached."""
+
+
+def _refuse_to_write(*args: object, **kwargs: object) -> NoReturn:
+    """Stand where a handler would write to a client that is not authenticated."""
+    raise WebSocketClosedError("this client is not authenticated, or not any more")
+
+
+# The callbacks Tornado calls, each with what stands before it; None: the guard's method ``_tornado_<name>``.
+_CALLBACKS: dict[str, Callable[..., Any] | None] = {
+    "open": None,
+    "on_message": None,
+    "on_close": None,
+    "on_finish": None,
+    "on_ping": _ignore,
+    "on_pong": _ignore,
+}
+_UNTIL_AUTHENTICATED = ("on_ping", "on_pong", "write_message")
+GUARDED = (*_CALLBACKS, "get", "write_message")
+"""The names that the guard takes on each handler instance."""
 
 
 class Guard:
@@ -87,24 +106,31 @@ class Guard:
         self._timer: Timer | None = None
         self._checking: asyncio.Task[Any] | None = None
         self._opened = False  # the application's open() completed, so its on_close() is due
+        vars(handler)["get"] = self._tornado_get
         self._stand_in_front()
 
     # Between Tornado and the application ------------------------------------------------------------------------
 
-    def _stand_in_front(self, names: Iterable[str] = _CALLBACKS) -> None:
-        """Put our callbacks before the handler's, keeping any that the application has set on the instance itself.
+    def _stand_in_front(self, names: Iterable[str] = (*_CALLBACKS, "write_message")) -> None:
+        """Put ours before the handler's own, keeping what the application has set on the instance itself.
 
-        Done again wherever the application has had its turn: before the upgrade, after its ``open()``, at the close.
+        Done again wherever the application has had its turn: before the upgrade, at the 101, after its ``open()``,
+        at the close.
         """
         attributes = vars(self.handler)
         for name in names:
-            ours = getattr(self, f"_tornado_{name}", _ignore)
+            ours = self._ours(name)
             theirs = attributes.get(name, ours)
             if theirs != ours:
                 self._own_callbacks = self._own_callbacks or {}
                 self._own_callbacks[name] = theirs
             attributes[name] = ours
-        attributes["get"] = self._tornado_get
+
+    def _ours(self, name: str) -> Callable[..., Any]:
+        if name == "write_message":
+            return _refuse_to_write
+        ours: Callable[..., Any] = _CALLBACKS[name] or getattr(self, f"_tornado_{name}")
+        return ours
 
     def _application(self, name: str) -> Callable[..., Any]:
         """Return the application's own callback ``name``, as Tornado would have found it without us."""
@@ -201,11 +227,16 @@ class Guard:
     def _tornado_on_finish(self) -> None:
         """An HTTP answer was sent: the 101, or whatever ended the request instead of it."""
         on_finish = self._application("on_finish")
-        if self.handler.get_status() != 101:
-            self.gate.closed()
+        status = self.handler.get_status()
+        if status != 101:
+            if self.gate.state is not State.CLOSED:  # else it was us, or the client has left
+                self.gate.closed()
+                self._log("refused", "internal" if status >= 500 else "not_upgraded", status)
             self._release()
             self._let_go()
         on_finish()
+        if status == 101:
+            self._stand_in_front()
 
     def _tornado_open(self, *args: Any, **kwargs: Any) -> None:
         """The 101 was sent: wait for the first message, with a deadline and a size limit."""
@@ -225,7 +256,7 @@ class Guard:
         if decision is Pass.DELIVER:
             try:
                 result = self._application_on_message(message)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 self._application_failed()
                 return None
             return None if result is None else self._await_application(result)
@@ -255,7 +286,7 @@ class Guard:
         self._checking = asyncio.current_task()
         try:
             user_id, claims = await self.auth.verify_jwt(jwt)
-            if not self._carry_out(self.gate.identified(user_id), f"the JWT is {user_id!r}'s"):
+            if not self._carry_out(self.gate.identified(user_id), f"the JWT names {user_id}"):
                 return
             user = self.handler.load_auth_user(claims)
             if inspect.isawaitable(user):
@@ -291,12 +322,13 @@ class Guard:
         self.handler.current_user = user
         self._stop_waiting()
         wire.set_max_message_size(self.handler, self._message_limit)
-        self._step_aside("on_ping")
-        self._step_aside("on_pong")
+        for name in _UNTIL_AUTHENTICATED:
+            self._step_aside(name)
         self.auth.connections.add(session)
         self._log("accepted", "auth_ok", None)
         auth_ok = {"type": "auth_ok", "user_id": session.user_id, "expires_at": session.expires_at}
-        deliver(self.handler, json_encode(auth_ok))
+        with contextlib.suppress(WebSocketClosedError):  # the client has just gone, and on_close() is on its way
+            deliver(self.handler, json_encode(auth_ok))
 
     async def _open_application(self) -> None:
         args, kwargs = self._open_arguments
@@ -311,9 +343,10 @@ class Guard:
             self._stand_in_front(("on_message", "on_close"))
             self._application_on_message = self._application("on_message")
 
-    async def _await_application(self, result: Awaitable[None]) -> None:
+    async def _await_application(self, result: Any) -> None:
+        """Wait for what ``on_message`` returned: an awaitable, or whatever else Tornado waits for."""
         try:
-            await result
+            await (result if inspect.isawaitable(result) else convert_yielded(result))
         except (Exception, asyncio.CancelledError):
             self._application_failed()
 
@@ -378,5 +411,5 @@ class Guard:
     def _tell_handler(self, reason: str) -> None:
         try:
             self.handler.on_auth_failed(reason)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             self.handler.log_exception(*sys.exc_info())

@@ -159,7 +159,7 @@ def _usable_keys(body: bytes) -> list[tuple[str | None, VerificationKey]]:
         raise KeySourceError('not a JWK Set: a JSON object with a list "keys"')
     usable = []
     for jwk in jwks["keys"]:
-        if not isinstance(jwk, dict) or "d" in jwk or not isinstance(jwk.get("kid"), str | None):
+        if not isinstance(jwk, dict) or "d" in jwk:
             continue
         try:
             usable.append((jwk.get("kid"), prepare_key(jwk, ASYMMETRIC_ALGORITHMS, where="JWKS")))

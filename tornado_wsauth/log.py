@@ -33,16 +33,17 @@ def record(
         "path": request.path,
         "code": code,
     }
-    # A user id comes from outside: %r keeps a line break in it from starting a line of its own in the log.
+    # What comes from outside is quoted: a line break in it must not start a line of its own in the log.
     logger.log(
         level,
-        "%s %s: user=%r remote=%s path=%s code=%s%s",
+        "%s %s: user=%r remote=%s path=%r code=%s%s",
         event,
         reason,
         user_id,
         request.remote_ip,
         request.path,
         code,
-        f" ({detail})" if detail else "",
+        f" detail={detail!r}" if detail else "",
         extra=fields,
+        stacklevel=2,
     )

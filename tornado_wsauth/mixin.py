@@ -6,6 +6,7 @@ the handlers it is put in front of.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,7 @@ from tornado.websocket import WebSocketHandler
 
 from tornado_wsauth.auth import find_auth
 from tornado_wsauth.errors import ConfigurationError
-from tornado_wsauth.guard import Guard
+from tornado_wsauth.guard import GUARDED, Guard
 from tornado_wsauth.redaction import take_query_argument
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class WebSocketAuthMixin(_Handler):
                 f"{cls.__name__}: WebSocketAuthMixin must stand before WebSocketHandler among the bases; "
                 f"write class {cls.__name__}(WebSocketAuthMixin, WebSocketHandler)"
             )
+        # The gate stands on the instance. Only these two ways of looking a callback up go past it.
+        for name in GUARDED:
+            if hasattr(type(inspect.getattr_static(cls, name, None)), "__set__"):
+                raise TypeError(f"{cls.__name__}.{name} must be a method: the gate cannot stand before a property")
+        if cls.__getattribute__ is not object.__getattribute__:
+            raise TypeError(f"{cls.__name__} must not override __getattribute__: the gate cannot stand before it")
 
     def __new__(cls, application: Application, request: HTTPServerRequest, **kwargs: Any) -> Self:
         # Not in __init__, which a subclass may replace: the gate is shut before any of its code runs.

@@ -42,18 +42,30 @@ class RedactTokens(logging.Filter):
     def add(self, name: str) -> None:
         """Redact the query argument ``name`` from now on, however its letters are percent-encoded."""
         letters = "".join(f"(?:{re.escape(letter)}|%{ord(letter):02x})" for letter in name)
-        self._patterns[name] = re.compile(rf"([?&]{letters}=)[^&\s'\")]+", re.IGNORECASE)
+        self._patterns[name] = re.compile(rf"([?&;]{letters}=)[^&;\s]+", re.IGNORECASE)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        redacted = message
-        for pattern in self._patterns.values():
-            redacted = pattern.sub(r"\1[redacted]", redacted)
+        try:
+            message = record.getMessage()
+        except Exception:
+            return True  # the record is broken, and it is for its handler to say so
+        redacted = self._redact(message)
         if redacted != message:
             record.msg, record.args = redacted, ()
+        if record.exc_info and not record.exc_text:
+            traceback = _formatter.formatException(record.exc_info)
+            redacted = self._redact(traceback)
+            if redacted != traceback:
+                record.exc_text = redacted  # which formatters take instead of making their own
         return True
 
+    def _redact(self, text: str) -> str:
+        for pattern in self._patterns.values():
+            text = pattern.sub(r"\1[redacted]", text)
+        return text
 
+
+_formatter = logging.Formatter()
 _redact_tokens = RedactTokens()
 
 

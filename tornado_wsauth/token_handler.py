@@ -7,7 +7,6 @@ import inspect
 import math
 from collections.abc import Awaitable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from tornado.concurrent import Future
 from tornado.web import Finish, HTTPError, RequestHandler
@@ -24,7 +23,7 @@ from tornado_wsauth.errors import (
 from tornado_wsauth.tokens import as_user_id
 
 _RETRY_SOON = {"Retry-After": "5"}
-_ERROR_CODES = {403: "forbidden", 405: "method_not_allowed"}
+_CORS_HEADERS = ("Allow-Origin", "Allow-Credentials", "Allow-Methods", "Allow-Headers", "Expose-Headers", "Max-Age")
 
 
 class TokenHandler(RequestHandler):
@@ -52,7 +51,8 @@ class TokenHandler(RequestHandler):
         It must be the id that the user's JWTs carry. Called once for each ``POST``. The default returns the user of
         the Bearer JWT if there is one, and else ``current_user``.
         """
-        return self._bearer_user_id() if self._bearer() is not None else self.current_user
+        # Whatever is false is nobody, as it is to tornado.web.authenticated.
+        return self._bearer_user_id() if self._bearer() is not None else self.current_user or None
 
     async def post(self) -> None:
         auth = self._auth
@@ -72,10 +72,6 @@ class TokenHandler(RequestHandler):
 
     def options(self) -> None:
         """Answer a CORS preflight (Fetch standard, §4.8); an origin that is not allowed gets no permission."""
-        if self._auth.allows_origin(self.request.headers.get("Origin")):
-            self.set_header("Access-Control-Allow-Methods", "POST")
-            self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, X-XSRFToken, X-CSRFToken")
-            self.set_header("Access-Control-Max-Age", "600")
         self.set_header("Allow", "POST, OPTIONS")
         self.set_status(204)
 
@@ -126,23 +122,27 @@ class TokenHandler(RequestHandler):
     def _comes_from_foreign_page(self, auth: WSAuth) -> bool:
         """Say whether a page of an origin that is not allowed made a browser send this.
 
-        Browsers put ``Origin`` on every POST (Fetch standard, §3.2) and its ``Sec-Fetch-Site`` beside it; what
-        comes without either is no page.
+        Browsers put ``Origin`` on every POST (Fetch standard, §3.2) and ``Sec-Fetch-Site`` beside it; what comes
+        without either is no page.
         """
         origin = self.request.headers.get("Origin")
         if origin is None:
-            return self.request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+            return self.request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
         if auth.allowed_origins is not None:
             return not auth.allows_origin(origin)
-        return urlsplit(origin).netloc.lower() != self.request.headers.get("Host", "").lower()
+        # A proxy that ends TLS may not say so, and then a page with TLS is our own all the same. The other way round
+        # it never is: whoever sits on the line writes a page that came without.
+        schemes = ("https",) if self.request.protocol == "https" else ("https", "http")
+        host = self.request.headers.get("Host", "").lower()
+        return origin.lower() not in [f"{scheme}://{host}" for scheme in schemes]
 
     # The answer -------------------------------------------------------------------------------------------------
 
     def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
         """Set what every answer of this route must carry, whatever a base handler has set before."""
         self.set_header("Cache-Control", "no-store")
-        self.clear_header("Access-Control-Allow-Origin")
-        self.clear_header("Access-Control-Allow-Credentials")
+        for name in _CORS_HEADERS:
+            self.clear_header(f"Access-Control-{name}")
         with contextlib.suppress(ConfigurationError):  # without a WSAuth, this is the 500 that says so
             self._permit_origin(self._auth)
         return super().finish(chunk)
@@ -155,12 +155,28 @@ class TokenHandler(RequestHandler):
         if origin is not None and auth.allows_origin(origin):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
+            self.set_header("Access-Control-Expose-Headers", "Retry-After")
+            if self.request.method == "OPTIONS":
+                self.set_header("Access-Control-Allow-Methods", "POST")
+                self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, X-XSRFToken, X-CSRFToken")
+                self.set_header("Access-Control-Max-Age", "600")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer errors that Tornado raises with a JSON body too."""
+        """Answer errors that Tornado or a base handler raises with a JSON body too."""
         if status_code == 405:
             self.set_header("Allow", "POST, OPTIONS")
-        self.finish({"error": _ERROR_CODES.get(status_code, "internal" if status_code >= 500 else "bad_request")})
+        error = self._error_of(status_code)
+        log.record("refused", self.request, reason=error, user_id=None, code=status_code)
+        self.finish({"error": error})
+
+    def _error_of(self, status_code: int) -> str:
+        if status_code >= 500:
+            return "internal"
+        if status_code == 405:
+            return "method_not_allowed"
+        if status_code == 403:  # Tornado 6.6's cross_origin_protection, or a base handler's own reasons
+            return "origin_not_allowed" if self._comes_from_foreign_page(self._auth) else "forbidden"
+        return "bad_request"
 
     def _unauthorized(self, reason: str, detail: str = "") -> NoReturn:
         self._refuse(401, "unauthorized", {"WWW-Authenticate": "Bearer"}, reason=reason, detail=detail)

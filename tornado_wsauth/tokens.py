@@ -56,11 +56,13 @@ def as_user_id(value: object) -> str:
     A non-empty `str` stays as it is; `bytes` (what ``get_signed_cookie`` returns) are decoded as UTF-8; an `int`
     becomes its decimal digits. Raises `ValueError` for anything else: guessing would let two users meet in one id.
     """
-    if isinstance(value, bytes):
-        value = value.decode()
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"a user id is a non-empty str, bytes or int, not {type(value).__name__}")
-    value.encode()  # a lone surrogate, which JSON can carry, is no text: UnicodeEncodeError is a ValueError
-    return value
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+        if isinstance(text, int) and not isinstance(text, bool):
+            text = str(text)
+        if isinstance(text, str) and text:
+            text.encode()  # a lone surrogate, which JSON can carry, is no text
+            return text
+    except UnicodeError as error:
+        raise ValueError(f"a user id is a non-empty str, bytes in UTF-8, or an int: {error}") from error
+    raise ValueError(f"a user id is a non-empty str, bytes in UTF-8, or an int, not {type(value).__name__}")

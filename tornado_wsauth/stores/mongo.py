@@ -48,8 +48,9 @@ class MongoTokenStore(TokenStore):
 
     ``collection``: of `pymongo.AsyncMongoClient`, ``motor.motor_tornado`` or ``motor.motor_asyncio``. Writes are
     acknowledged by a majority and reads go to the primary, whatever the client's URI says. ``timeout``: seconds
-    within which each call answers or raises `TokenStoreError`. Within it, a dropped connection or an election is
-    ridden out by the driver's retryable writes, which need a replica set and ``retryWrites`` not switched off.
+    within which each call answers or raises `TokenStoreError`; the URI's own timeouts do not count. Within it, a
+    dropped connection or an election is ridden out by the driver's retryable writes, which need a replica set and
+    ``retryWrites`` not switched off.
 
     One document is one token: ``_id`` (its SHA-256), ``token_type`` (``"ws"``), ``user_id``, ``created_at``,
     ``expires_at`` (dates on the server's clock), ``spent_at`` once it was used, ``context`` (JSON text) if given.

@@ -1,0 +1,1 @@
+"""The reference application of tornado_wsauth: ``python -m example_app``. Read `app` first."""

@@ -1,0 +1,156 @@
+"""``python -m example_app``: runs `example_app.app` until SIGINT or SIGTERM. ``--help`` lists the options."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from tornado.httpserver import HTTPServer
+from tornado.log import enable_pretty_logging
+from tornado.netutil import bind_sockets
+from tornado.options import Error, OptionParser
+from tornado.web import Application
+
+from example_app.app import make_app
+from tornado_wsauth import ConfigurationError, TokenStoreError, WSAuth
+
+if TYPE_CHECKING:
+    from pymongo import AsyncMongoClient
+
+options = OptionParser()  # one of our own: --help then lists these four and not Tornado's ten about log files
+options.define("port", 8888, type=int, help="port to listen on; 0 takes any free one")
+options.define("address", "127.0.0.1", type=str, help="address to listen on")
+options.define(
+    "mongodb-uri",
+    type=str,
+    metavar="URI",
+    help="keep connection tokens in this MongoDB, such as mongodb://localhost/example; left out, in memory",
+)
+options.define(
+    "jwt-secret",
+    type=str,
+    metavar="SECRET",
+    help="what JWTs are signed with, at least 32 bytes; left out, a new random one for each start",
+)
+
+
+class StartError(Exception):
+    """The application cannot start. The message says why and what to do about it."""
+
+    def __init__(self, message: str, *, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def main() -> None:
+    """Run until a signal comes, then exit with status 0; say so in one line and exit with 1 or 2 if that fails."""
+    try:
+        _read_options()
+        asyncio.run(serve())
+    except (StartError, ConfigurationError) as error:
+        sys.stderr.write(f"example_app: {error}\n")
+        sys.exit(error.status if isinstance(error, StartError) else 2)
+
+
+def _read_options() -> None:
+    enable_pretty_logging()
+    try:
+        surplus = options.parse_command_line()
+    except Error as error:
+        raise StartError(str(error), status=2) from error
+    except ValueError as error:  # the only option that is not text
+        raise StartError(f"--port: {error}", status=2) from error
+    if surplus:
+        raise StartError(f"{surplus[0]}: options begin with two dashes; --help lists them", status=2)
+    if not 0 <= options.port <= 65535:
+        raise StartError(f"--port={options.port}: a port is a number from 0 to 65535", status=2)
+
+
+async def serve() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not loop.add_signal_handler(), which Windows has not.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+    client = _connect(options.mongodb_uri) if options.mongodb_uri else None
+    try:
+        await _serve_until(stop, client)
+    finally:
+        if client is not None:
+            await client.close()
+
+
+async def _serve_until(stop: asyncio.Event, client: AsyncMongoClient[Any] | None) -> None:
+    app = _make_app(client)
+    auth: WSAuth = app.settings["wsauth"]
+    try:
+        await auth.start()  # now, and not at the first login: a store that is not there is better known at once
+    except TokenStoreError as error:
+        raise StartError(
+            f"--mongodb-uri: {error}; start MongoDB, mend the URI, or leave it out to keep tokens in memory"
+        ) from error
+    sockets = _bind(options.port, options.address)
+    server = HTTPServer(app)
+    server.add_sockets(sockets)
+    app.settings["broadcaster"].start()
+
+    where = "in memory" if client is None else "in MongoDB"
+    sys.stdout.write(f"Open {_url(sockets[0])} in a browser. Tokens are kept {where}; Ctrl+C stops.\n")
+    sys.stdout.flush()
+    await stop.wait()
+
+    server.stop()
+    app.settings["broadcaster"].stop()
+    await auth.close()
+    await server.close_all_connections()
+
+
+def _make_app(client: AsyncMongoClient[Any] | None) -> Application:
+    tokens = None
+    if client is not None:
+        from tornado_wsauth import MongoTokenStore
+
+        tokens = MongoTokenStore(client.get_default_database("wsauth_example").ws_tokens)
+    try:
+        return make_app(jwt_secret=options.jwt_secret, tokens=tokens)
+    except ConfigurationError as error:
+        raise StartError(f"--jwt-secret: {error}", status=2) from error
+
+
+def _connect(uri: str) -> AsyncMongoClient[Any]:
+    """Return a client for ``uri``. It connects when it is first used."""
+    try:
+        from pymongo import AsyncMongoClient
+        from pymongo.errors import PyMongoError
+    except ImportError as error:
+        raise StartError('--mongodb-uri needs PyMongo: pip install "tornado_wsauth[mongo]"') from error
+    try:
+        return AsyncMongoClient(uri)
+    except (PyMongoError, ValueError) as error:
+        raise StartError(f"--mongodb-uri: {error}; it looks like mongodb://localhost/example", status=2) from error
+
+
+def _bind(port: int, address: str) -> list[socket.socket]:
+    try:
+        return bind_sockets(port, address)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {address}, port {port}: {error}; "
+            f"choose another port with --port=8889, or any free one with --port=0"
+        ) from error
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - listened on, but no place to go to
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):  # before the signal handlers are there
+        main()
