@@ -698,7 +698,8 @@ async def test_without_a_wsauth_a_socket_answers_500_and_logs_no_token(everythin
 
     _, response = await connect(serve(Lost), path=f"/ws?token={CANARY}")
     assert response.status == 500
-    everything.add(response)
+    assert Lost.spied, "its initialize() was called all the same"
+    everything.add(response, *Lost.spied)
     everything.assert_without("CANARY")
 
 

@@ -601,6 +601,12 @@ async def test_a_page_of_an_allowed_origin_may_read_every_refusal(serve, path): 
 
 
 @pytest.mark.gen_test
+async def test_what_a_base_handler_says_about_caches_stays_beside_the_origin(serve):  # A3
+    response = await http(start(serve, cors_auth()), "/in-front", Authorization=bearer(), Origin=APP)
+    assert {name.strip() for name in response.headers["vary"].split(",")} == {"Accept-Language", "Origin"}
+
+
+@pytest.mark.gen_test
 async def test_a_page_may_read_how_long_to_wait(serve):  # A4
     """Retry-After is not among the headers a page of another origin sees by itself (Fetch standard, §2.2.2)."""
     server = start(serve, cors_auth(max_tokens_per_user=1))

@@ -33,7 +33,7 @@ async def test_the_message_limit_can_be_changed_on_a_live_connection(serve, conn
     client.send_text("x" * 2000)
     assert (await client.read_frame())[1] == b"x" * 2000
     (handler,) = Bare.handlers
-    assert wire.set_max_message_size(handler, 1000) == 10 * 1024 * 1024
+    assert wire.set_max_message_size(handler.ws_connection, 1000) == 10 * 1024 * 1024
     client.send_text("x" * 1001)
     assert (await client.read_close())[0] == 1009
 
@@ -44,7 +44,7 @@ async def test_the_message_limit_counts_what_comes_out_of_decompression(serve, c
     client, response = await connect(server, path="/ws", Sec_WebSocket_Extensions="permessage-deflate")
     assert "permessage-deflate" in response.headers["sec-websocket-extensions"]
     (handler,) = Deflating.handlers
-    wire.set_max_message_size(handler, 1000)
+    wire.set_max_message_size(handler.ws_connection, 1000)
     deflate = zlib.compressobj(wbits=-15)
     bomb = deflate.compress(b"x" * 100_000) + deflate.flush(zlib.Z_SYNC_FLUSH)
     assert len(bomb) < 1000

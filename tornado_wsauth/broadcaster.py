@@ -36,6 +36,9 @@ class Broadcaster:
         group: str | None = None,
         jitter: float = 0,
     ) -> None:
+        require(
+            isinstance(auth, WSAuth), f"Broadcaster(auth=<{type(auth).__name__}>)", "must be the application's WSAuth"
+        )
         require(callable(callback), f"Broadcaster(callback={callback!r})", "must be callable; pass the function itself")
         require_positive("Broadcaster", "interval_ms", interval_ms, "it is in milliseconds, 3000 is 3 s")
         require(

@@ -117,9 +117,9 @@ def _send_to(sessions: Iterable[AuthSession], message: Message, binary: bool) ->
     elif not isinstance(message, (str, bytes)):
         raise TypeError(f"a message is str, bytes or dict, not {type(message).__name__}")
     sent = dropped = closed = 0
-    for session in list(sessions):
+    for handler in [session.handler for session in sessions]:
         try:
-            deliver(session.handler, message, binary)
+            deliver(handler, message, binary)
             sent += 1
         except WebSocketClosedError:
             closed += 1

@@ -2,10 +2,10 @@
 
 `mixin` makes one for each request and is the only module that imports it.
 
-Tornado looks ``get``, ``open``, ``on_message`` and the other callbacks up on the *instance* when it calls them. The
-guard puts its own there before any of the application's code has run, so the gate is shut whatever a subclass
-overrides and whichever ``super()`` it forgets. When the connection is over, each is replaced by `_ignore` rather
-than removed: Tornado may still call it, and removing it would bring the application's own method back into reach.
+Two things keep the gate shut, whatever a subclass overrides and whichever ``super()`` it forgets. Tornado looks
+``get``, ``detach``, ``open``, ``on_close`` and ``on_finish`` up on the *instance* when it calls them, and the guard
+puts its own there before any of the application's code has run. From the 101 on, Tornado's protocol object speaks to
+the guard in the handler's stead, and the handler is kept from its connection until the client is authenticated.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
 from tornado.gen import convert_yielded
+from tornado.iostream import IOStream
 from tornado.web import Finish
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
 from tornado_wsauth import handshake, log, wire
 from tornado_wsauth.auth import new_session_id
 from tornado_wsauth.connections import deliver
-from tornado_wsauth.errors import AuthError, KeySourceError, TokenRejected, TokenStoreError
+from tornado_wsauth.errors import AuthError, KeySourceError
 from tornado_wsauth.gate import (
     FORBIDDEN,
     INTERNAL,
@@ -40,7 +41,6 @@ from tornado_wsauth.gate import (
 )
 from tornado_wsauth.redaction import take_query_argument
 from tornado_wsauth.session import AuthSession
-from tornado_wsauth.tokens import is_well_formed
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
@@ -50,40 +50,31 @@ if TYPE_CHECKING:
     from tornado_wsauth.mixin import WebSocketAuthMixin
 
 
-def _ignore(*args: object, **kwargs: object) -> None:
-    """Stand where a callback of the application must not be reached."""
-
-
-def _refuse_to_write(*args: object, **kwargs: object) -> NoReturn:
-    """Stand where a handler would write to a client that is not authenticated."""
-    raise WebSocketClosedError("this client is not authenticated, or not any more")
-
-
-# The callbacks Tornado calls, each with what stands before it; None: the guard's method ``_tornado_<name>``.
-_CALLBACKS: dict[str, Callable[..., Any] | None] = {
-    "open": None,
-    "on_message": None,
-    "on_close": None,
-    "on_finish": None,
-    "on_ping": _ignore,
-    "on_pong": _ignore,
-}
-_UNTIL_AUTHENTICATED = ("on_ping", "on_pong", "write_message")
-GUARDED = (*_CALLBACKS, "get", "write_message")
+_CALLBACKS = ("open", "on_close", "on_finish", "detach")
+GUARDED = (*_CALLBACKS, "get")
 """The names that the guard takes on each handler instance."""
+
+
+def _ignore(*args: object, **kwargs: object) -> None:
+    """Stand where a callback of the application must not be reached any more."""
+
+
+def _allow_any_origin(origin: str) -> bool:
+    return True
 
 
 class Guard:
     """What stands between Tornado and one handler, from the request to the close."""
 
     __slots__ = (
-        "_application_on_message",
+        "_answer",
         "_checking",
+        "_connection",
         "_message_limit",
         "_open_arguments",
         "_opened",
+        "_over",
         "_own_callbacks",
-        "_refusal",
         "_timer",
         "_token",
         "auth",
@@ -98,39 +89,33 @@ class Guard:
         self.gate = Gate(auth.max_preauth_bytes)
         self.session: AuthSession | None = None
         self._token = take_query_argument(request, auth.token_param)
-        self._refusal: handshake.Refusal | None = None
+        self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None
-        self._application_on_message: Callable[..., Any] = _ignore
+        self._connection: WebSocketProtocol | None = None  # the handler's, kept from it until it is authenticated
         self._open_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
         self._message_limit = 0  # the application's own limit, in bytes, while ours is in force
         self._timer: Timer | None = None
         self._checking: asyncio.Task[Any] | None = None
         self._opened = False  # the application's open() completed, so its on_close() is due
         vars(handler)["get"] = self._tornado_get
+        self._over = False  # nothing of Tornado's comes any more
         self._stand_in_front()
 
     # Between Tornado and the application ------------------------------------------------------------------------
 
-    def _stand_in_front(self, names: Iterable[str] = (*_CALLBACKS, "write_message")) -> None:
-        """Put ours before the handler's own, keeping what the application has set on the instance itself.
+    def _stand_in_front(self) -> None:
+        """Put our callbacks before the handler's own, keeping what the application has set on the instance itself.
 
-        Done again wherever the application has had its turn: before the upgrade, at the 101, after its ``open()``,
-        at the close.
+        Done again wherever it has had its turn: right before the upgrade, ``open()`` and ``on_close()``.
         """
         attributes = vars(self.handler)
-        for name in names:
-            ours = self._ours(name)
+        for name in _CALLBACKS:
+            ours = getattr(self, f"_tornado_{name}")
             theirs = attributes.get(name, ours)
             if theirs != ours:
                 self._own_callbacks = self._own_callbacks or {}
                 self._own_callbacks[name] = theirs
             attributes[name] = ours
-
-    def _ours(self, name: str) -> Callable[..., Any]:
-        if name == "write_message":
-            return _refuse_to_write
-        ours: Callable[..., Any] = _CALLBACKS[name] or getattr(self, f"_tornado_{name}")
-        return ours
 
     def _application(self, name: str) -> Callable[..., Any]:
         """Return the application's own callback ``name``, as Tornado would have found it without us."""
@@ -144,65 +129,37 @@ class Guard:
         finally:
             attributes[name] = ours
 
-    def _step_aside(self, name: str) -> None:
-        """Give Tornado the application's own callback ``name`` again."""
-        attributes = vars(self.handler)
-        del attributes[name]
-        if self._own_callbacks and name in self._own_callbacks:
-            attributes[name] = self._own_callbacks[name]
-
     # The handshake ----------------------------------------------------------------------------------------------
 
     async def admit(self) -> None:
         """Check the request and redeem its token, once. Raises `Finish` with the answer if it is refused."""
-        if self.gate.user_id is None and self._refusal is None:
-            refusal = handshake.refusal_of(self.handler, self.auth)
-            if refusal is not None:
-                self._refuse_http(refusal)
-            self.auth.warn_if_never_pinged(self.handler.settings)
-            self.auth.pending.add(self)
+        if self.gate.state is State.CONNECTING and self.gate.user_id is None:
             try:
-                self.gate.admitted(await self._redeem())
-            except BaseException:
-                self._release()
-                raise
-        if self._refusal is None and self.gate.state is not State.CONNECTING:
+                handshake.check(self.handler, self.auth)
+                self.auth.warn_if_never_pinged(self.handler.settings)
+                self.auth.pending.add(self)
+                values, self._token = self._token, []
+                self.gate.admitted(await handshake.redeem(self.auth, values))
+            except handshake.Refused as refused:
+                self._refused(refused)
+            finally:
+                if self.gate.user_id is None:
+                    self._release()
+        if self._answer is None and self.gate.state is not State.CONNECTING:
             # While we waited, for the store or for the application, the client left or we began to close.
-            self._refusal = handshake.CLOSING if self.auth.closing else handshake.CLIENT_LEFT
-        if self._refusal is not None:
-            raise self._answer(self._refusal)
+            self._answer = handshake.CLOSING if self.auth.closing else handshake.CLIENT_LEFT
+        if self._answer is not None:
+            self.handler.set_status(self._answer.status, self._answer.phrase)
+            for name, value in self._answer.headers.items():
+                self.handler.set_header(name, value)
+            raise Finish({"error": self._answer.error})
 
-    async def _redeem(self) -> str:
-        """Return whom the token was issued to. The token is forgotten here, whatever comes of it."""
-        values, self._token = self._token, []
-        token = values[0].decode("ascii", "replace") if len(values) == 1 else ""
-        if not is_well_formed(token):
-            self._refuse_http(handshake.TOKEN, reason="token_malformed" if values else "token_missing")
-        try:
-            record = await self.auth.redeem_token(token)
-        except TokenRejected as rejected:
-            self._refuse_http(handshake.TOKEN, reason=f"token_{rejected.reason}", user_id=rejected.user_id)
-        except TokenStoreError as error:
-            self._refuse_http(handshake.STORE_UNAVAILABLE, detail=str(error))
-        return record.user_id
-
-    def _refuse_http(
-        self, refusal: handshake.Refusal, *, reason: str | None = None, user_id: str | None = None, detail: str = ""
-    ) -> NoReturn:
-        """Log why the handshake is refused, tell the handler, and raise `Finish` with the answer."""
-        reason = reason or refusal.error
+    def _refused(self, refused: handshake.Refused) -> None:
+        self._answer = refused.answer
         if self.gate.state is not State.CLOSED:  # else the client has left, which is logged
             self.gate.closed()
-            self._log("refused", reason, refusal.status, detail, user_id)
-            self._tell_handler(reason)
-        self._refusal = refusal
-        raise self._answer(refusal) from None
-
-    def _answer(self, refusal: handshake.Refusal) -> Finish:
-        self.handler.set_status(refusal.status, refusal.error.replace("_", " ").capitalize())
-        for name, value in refusal.headers.items():
-            self.handler.set_header(name, value)
-        return Finish({"error": refusal.error})
+            self._log("refused", refused.reason, refused.answer.status, refused.detail, refused.user_id)
+            self._tell_handler(refused.reason)
 
     # What Tornado calls -----------------------------------------------------------------------------------------
 
@@ -212,7 +169,7 @@ class Guard:
             return self._admit_and_get(args, kwargs)
         if self.auth.allowed_origins is not None:
             # The list was asked and is the only one to ask: Tornado must not refuse what it allows.
-            vars(self.handler)["check_origin"] = self.auth.allows_origin
+            vars(self.handler)["check_origin"] = _allow_any_origin
         self._stand_in_front()
         get = self._application("get")
         result: Awaitable[None] | None = get(*args, **kwargs)
@@ -235,36 +192,25 @@ class Guard:
             self._release()
             self._let_go()
         on_finish()
-        if status == 101:
-            self._stand_in_front()
+
+    def _tornado_detach(self) -> IOStream:
+        """The 101 was sent, and no code of the application's runs between this and ``open()``."""
+        stream: IOStream = self._application("detach")()
+        self._stand_in_front()
+        return stream
 
     def _tornado_open(self, *args: Any, **kwargs: Any) -> None:
         """The 101 was sent: wait for the first message, with a deadline and a size limit."""
+        self._connection = wire.take_over(self.handler, self)
+        self._message_limit = wire.set_max_message_size(self._connection, self.auth.max_preauth_bytes)
         decision = self.gate.upgraded()
         if decision is Pass.IGNORE:
             # The end came while the application's get() was waiting, and Tornado upgrades all the same.
+            self._give_connection_back()
             WebSocketHandler.close(self.handler, RESTART.code, RESTART.reason)
-            self._let_go()
         elif self._carry_out(decision):
             self._open_arguments = args, kwargs
-            self._message_limit = wire.set_max_message_size(self.handler, self.auth.max_preauth_bytes)
             self._timer = self.auth.clock.call_later(self.auth.auth_timeout, self._deadline_passed)
-
-    def _tornado_on_message(self, message: str | bytes) -> Awaitable[None] | None:
-        """A plain function on purpose: a coroutine here would cost a task for each message."""
-        decision = self.gate.frame(message)
-        if decision is Pass.DELIVER:
-            try:
-                result = self._application_on_message(message)
-            except (Exception, asyncio.CancelledError):
-                self._application_failed()
-                return None
-            return None if result is None else self._await_application(result)
-        if isinstance(decision, Check):
-            # Tornado reads the next frame when this has ended, so later frames wait their turn.
-            return self._authenticate(decision.jwt)
-        self._carry_out(decision)
-        return None
 
     def _tornado_on_close(self) -> None:
         """The connection is over, in whichever way and at whichever step."""
@@ -278,6 +224,41 @@ class Guard:
             self._let_go()
             if self._opened:
                 on_close()
+
+    # What Tornado's protocol object calls, from the 101 on --------------------------------------------------------
+
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        """A plain function on purpose: a coroutine here would cost a task for each message."""
+        decision = self.gate.frame(message)
+        if decision is Pass.DELIVER:
+            try:
+                result = self.handler.on_message(message)
+            except (Exception, asyncio.CancelledError):
+                self._application_failed()
+                return None
+            return None if result is None else self._await_application(result)
+        if isinstance(decision, Check):
+            # Tornado reads the next frame when this has ended, so later frames wait their turn.
+            return self._authenticate(decision.jwt)
+        self._carry_out(decision)
+        return None
+
+    def on_ping(self, data: bytes) -> None:
+        if self.gate.state is State.OPEN:
+            self.handler.on_ping(data)
+
+    def on_pong(self, data: bytes) -> None:
+        if self.gate.state is State.OPEN:
+            self.handler.on_pong(data)
+
+    def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
+        self._stand_in_front()
+        self.handler.on_ws_connection_close(close_code, close_reason)
+        if not self._over:  # an override kept our on_close() from being called, or it was called before the 101
+            self._tornado_on_close()
+
+    def log_exception(self, *exc_info: Any) -> None:
+        self.handler.log_exception(*exc_info)
 
     # The first message ------------------------------------------------------------------------------------------
 
@@ -321,9 +302,7 @@ class Guard:
         self.session = session
         self.handler.current_user = user
         self._stop_waiting()
-        wire.set_max_message_size(self.handler, self._message_limit)
-        for name in _UNTIL_AUTHENTICATED:
-            self._step_aside(name)
+        self._give_connection_back()
         self.auth.connections.add(session)
         self._log("accepted", "auth_ok", None)
         auth_ok = {"type": "auth_ok", "user_id": session.user_id, "expires_at": session.expires_at}
@@ -340,8 +319,6 @@ class Guard:
             self._application_failed()
         else:
             self._opened = True
-            self._stand_in_front(("on_message", "on_close"))
-            self._application_on_message = self._application("on_message")
 
     async def _await_application(self, result: Any) -> None:
         """Wait for what ``on_message`` returned: an awaitable, or whatever else Tornado waits for."""
@@ -375,8 +352,8 @@ class Guard:
     def _hang_up(self, close: Close, detail: str = "") -> None:
         """Carry out a decision to close. The base class's method: a subclass's may take no code."""
         self._log("closed" if self.session else "refused", close.reason, close.code, detail)
+        self._give_connection_back()
         WebSocketHandler.close(self.handler, close.code, close.reason)
-        self._stand_in_front()
         self._release()
         if self.session is None:
             self._tell_handler(close.reason)
@@ -390,6 +367,13 @@ class Guard:
         if checking is not None and checking is not asyncio.current_task():
             checking.cancel()
 
+    def _give_connection_back(self) -> None:
+        """Let the handler write and close; until now, whatever it wrote met a connection that is closed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            wire.set_max_message_size(connection, self._message_limit)
+            wire.give_back(self.handler, connection)
+
     def _stop_waiting(self) -> None:
         self.auth.pending.discard(self)
         if self._timer is not None:
@@ -398,8 +382,9 @@ class Guard:
 
     def _let_go(self) -> None:
         """Leave the handler shut, without the reference cycle that the guard's callbacks make."""
-        self._application_on_message = _ignore
-        vars(self.handler).update(dict.fromkeys((*_CALLBACKS, "get"), _ignore))
+        vars(self.handler).update(dict.fromkeys(GUARDED, _ignore))
+        self._over = True
+        self._connection = None
         del self.handler
 
     # Telling ----------------------------------------------------------------------------------------------------

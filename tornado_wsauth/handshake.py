@@ -1,7 +1,7 @@
-"""What an upgrade request must look like, and the HTTP answer it gets when it does not.
+"""The handshake: what an upgrade request must look like, its connection token, and the answers to all others.
 
-`mixin` imports it. Everything here is settled before a connection token is redeemed: a request that could not
-become a WebSocket never burns one.
+`guard` imports it. Whether a request can become a WebSocket is settled before its token is redeemed, so that one
+that cannot never burns a token.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tornado_wsauth import wire
+from tornado_wsauth.errors import TokenRejected, TokenStoreError
+from tornado_wsauth.tokens import is_well_formed
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
@@ -22,50 +24,86 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Answer:
     """An HTTP answer that ends the handshake. The client is told ``error``, never more."""
 
     status: int
     error: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def phrase(self) -> str:
+        """The reason phrase of the status line (RFC 9112 §4)."""
+        return self.error.replace("_", " ").capitalize()
 
-METHOD = Refusal(405, "method_not_allowed", {"Allow": "GET"})
+
+class Refused(Exception):
+    """This request does not become a WebSocket. Beside the answer it carries what the log is told."""
+
+    def __init__(
+        self, answer: Answer, *, reason: str | None = None, user_id: str | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(answer.error)
+        self.answer = answer
+        self.reason = reason or answer.error
+        self.user_id = user_id
+        self.detail = detail
+
+
+METHOD = Answer(405, "method_not_allowed", {"Allow": "GET"})
 # RFC 9110 §15.5.22 wants the 426 to name the protocol, RFC 6455 §4.4 the version.
-NO_UPGRADE = Refusal(426, "upgrade_required", {"Upgrade": "websocket", "Connection": "Upgrade"})
-VERSION = Refusal(426, "upgrade_required", {**NO_UPGRADE.headers, "Sec-WebSocket-Version": "13"})
-MALFORMED = Refusal(400, "malformed_handshake")
-ORIGIN = Refusal(403, "origin_not_allowed")
-CLOSING = Refusal(503, "closing", {"Retry-After": "5"})
-TOO_MANY_PENDING = Refusal(503, "too_many_pending", {"Retry-After": "1"})
-STORE_UNAVAILABLE = Refusal(503, "store_unavailable", {"Retry-After": "5"})
+NO_UPGRADE = Answer(426, "upgrade_required", {"Upgrade": "websocket", "Connection": "Upgrade"})
+VERSION = Answer(426, "upgrade_required", {**NO_UPGRADE.headers, "Sec-WebSocket-Version": "13"})
+MALFORMED = Answer(400, "malformed_handshake")
+ORIGIN = Answer(403, "origin_not_allowed")
+CLOSING = Answer(503, "closing", {"Retry-After": "5"})
+TOO_MANY_PENDING = Answer(503, "too_many_pending", {"Retry-After": "1"})
+STORE_UNAVAILABLE = Answer(503, "store_unavailable", {"Retry-After": "5"})
 # One answer for a token that is missing, malformed, unknown, expired or used: it tells a guesser nothing.
-TOKEN = Refusal(401, "token_invalid", {"WWW-Authenticate": 'Bearer realm="websocket"'})
+TOKEN = Answer(401, "token_invalid", {"WWW-Authenticate": 'Bearer realm="websocket"'})
 # Nobody reads this one; 499 is what proxies write in their logs for a client that left before the answer.
-CLIENT_LEFT = Refusal(499, "client_left")
+CLIENT_LEFT = Answer(499, "client_left")
 
 
-def refusal_of(handler: WebSocketHandler, auth: WSAuth) -> Refusal | None:
-    """Return why this request cannot become a WebSocket now, or None. The order is part of the protocol."""
+def check(handler: WebSocketHandler, auth: WSAuth) -> None:
+    """Raise `Refused` unless this request can become a WebSocket now. The order is part of the protocol."""
     request = handler.request
     if request.method != "GET":
-        return METHOD
-    malformed = _handshake_refusal(request.headers)
+        raise Refused(METHOD)
+    malformed = _malformed(request.headers)
     if malformed is not None:
-        return malformed
+        raise Refused(malformed)
+    if wire.refuses_extensions(handler):
+        raise Refused(MALFORMED)
     if auth.allowed_origins is None:
-        if wire.refuses_origin(handler):
-            return ORIGIN
-    elif not auth.allows_origin(request.headers.get("Origin")):
-        return ORIGIN
+        foreign = wire.refuses_origin(handler)
+    else:
+        foreign = not auth.allows_origin(request.headers.get("Origin"))
+    if foreign:
+        raise Refused(ORIGIN)
     if auth.closing:
-        return CLOSING
+        raise Refused(CLOSING)
     if len(auth.pending) >= auth.max_pending:
-        return TOO_MANY_PENDING
-    return None
+        raise Refused(TOO_MANY_PENDING)
 
 
-def _handshake_refusal(headers: HTTPHeaders) -> Refusal | None:
+async def redeem(auth: WSAuth, values: list[bytes]) -> str:
+    """Spend the connection token, given as all values of its query argument; return whom it was issued to.
+
+    Raises `Refused`. A store is asked about nothing that could not be a token.
+    """
+    token = values[0].decode("ascii", "replace") if len(values) == 1 else ""
+    if not is_well_formed(token):
+        raise Refused(TOKEN, reason="token_malformed" if values else "token_missing")
+    try:
+        return (await auth.redeem_token(token)).user_id
+    except TokenRejected as rejected:
+        raise Refused(TOKEN, reason=f"token_{rejected.reason}", user_id=rejected.user_id) from None
+    except TokenStoreError as error:
+        raise Refused(STORE_UNAVAILABLE, detail=str(error)) from error
+
+
+def _malformed(headers: HTTPHeaders) -> Answer | None:
     """Check the client's opening handshake (RFC 6455 §4.2.1), item by item."""
     if headers.get("Upgrade", "").lower() != "websocket":
         return NO_UPGRADE

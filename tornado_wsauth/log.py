@@ -22,9 +22,6 @@ def record(
     event: str, request: HTTPServerRequest, *, reason: str, user_id: str | None, code: int | None, detail: str = ""
 ) -> None:
     """Write one record about the client behind ``request``. ``detail`` is for people and may be empty."""
-    level = _LEVELS[event]
-    if not logger.isEnabledFor(level):
-        return
     fields = {
         "event": event,
         "reason": reason,
@@ -35,7 +32,7 @@ def record(
     }
     # What comes from outside is quoted: a line break in it must not start a line of its own in the log.
     logger.log(
-        level,
+        _LEVELS[event],
         "%s %s: user=%r remote=%s path=%r code=%s%s",
         event,
         reason,

@@ -52,7 +52,7 @@ class WebSocketAuthMixin(_Handler):
                 f"{cls.__name__}: WebSocketAuthMixin must stand before WebSocketHandler among the bases; "
                 f"write class {cls.__name__}(WebSocketAuthMixin, WebSocketHandler)"
             )
-        # The gate stands on the instance. Only these two ways of looking a callback up go past it.
+        # These stand on the instance, and there are two ways of looking a callback up that go past it.
         for name in GUARDED:
             if hasattr(type(inspect.getattr_static(cls, name, None)), "__set__"):
                 raise TypeError(f"{cls.__name__}.{name} must be a method: the gate cannot stand before a property")

@@ -35,7 +35,7 @@ class AuthSession:
         claims: Mapping[str, Any],
     ) -> None:
         self.handler = handler
-        """The handler of this connection."""
+        """The handler of this connection; it is gone once the connection is over."""
         self.user_id = user_id
         """The user both the connection token and the JWT were issued to."""
         self.session_id = session_id
@@ -70,7 +70,7 @@ class AuthSession:
 
         The first call comes one interval from now. ``callback`` may be sync or async and never overlaps itself. An
         exception it raises is logged and the next call is made all the same; a `WebSocketClosedError`, which is
-        how ``write_message`` says that the client has just gone, ends the calls. Returns the running
+        how ``write_message`` says that the client has just gone, ends all calls of this session. Returns the running
         `PeriodicCallback`; its ``stop()`` ends them earlier. Raises `ValueError` unless ``interval_ms`` is positive.
         """
 
@@ -80,7 +80,7 @@ class AuthSession:
                 if inspect.isawaitable(result):
                     await result
             except WebSocketClosedError:
-                ticker.stop()
+                self._stop_tickers()
 
         ticker = PeriodicCallback(tick, interval_ms)
         if self in self._connections:
@@ -93,6 +93,11 @@ class AuthSession:
         """Leave the registry and every group, and stop what `call_every` started. The mixin calls it at the close."""
         self._connections.remove(self)
         self._groups = None
+        if hasattr(self, "handler"):
+            del self.handler  # it has a way back to this session
+        self._stop_tickers()
+
+    def _stop_tickers(self) -> None:
         for ticker in self._tickers or ():
             ticker.stop()
         self._tickers = None

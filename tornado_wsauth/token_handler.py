@@ -34,9 +34,10 @@ class TokenHandler(RequestHandler):
 
         class SocketToken(TokenHandler, BaseHandler): ...
 
-    A request with a Bearer JWT is judged by that alone: an invalid one is 401 even beside a valid cookie. Any other
-    request is judged by its cookies, so it must not come from a foreign page: its ``Origin`` must be the server's
-    own or one of `WSAuth`'s ``allowed_origins``, and Tornado's XSRF check applies where ``xsrf_cookies`` is set.
+    The user of a request with a Bearer JWT is the JWT's: an invalid one is 401 even beside a valid cookie. Any other
+    request is judged by its cookies, and Tornado's XSRF check applies to it where ``xsrf_cookies`` is set. Neither
+    may come from a foreign page: an ``Origin`` must be the server's own, or, where `WSAuth` has
+    ``allowed_origins``, exactly one of those.
 
     Errors are ``{"error": "<code>"}``: 401 ``unauthorized``, 403 ``origin_not_allowed`` or ``xsrf_failed``, 405
     ``method_not_allowed``, 429 ``too_many_tokens``, 503 ``store_unavailable``, ``keys_unavailable`` or ``closing``.

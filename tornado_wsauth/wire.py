@@ -5,22 +5,76 @@
 
 from __future__ import annotations
 
-from tornado.websocket import WebSocketHandler
+from types import TracebackType
+from typing import Protocol
+
+from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
 
-def set_max_message_size(handler: WebSocketHandler, size: int) -> int:
-    """Make ``size`` bytes the largest message ``handler`` reads from now on; return what it was.
+class Delegate(Protocol):
+    """What Tornado's protocol object calls as a connection lives: usually a handler."""
+
+    def on_message(self, message: str | bytes) -> object: ...
+    def on_ping(self, data: bytes) -> None: ...
+    def on_pong(self, data: bytes) -> None: ...
+    def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None: ...
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
+
+
+def take_over(handler: WebSocketHandler, delegate: Delegate) -> WebSocketProtocol:
+    """Put ``delegate`` between ``handler`` and its connection, from ``open()`` on.
+
+    Whatever comes in goes to ``delegate`` instead of ``handler``, for good. The connection is taken from
+    ``handler``, so that writing to it raises `WebSocketClosedError` until `give_back`. Raises `RuntimeError`, which
+    ends the connection, if this Tornado is built in another way.
+    """
+    connection = handler.ws_connection
+    if connection is None or connection.handler is not handler:
+        raise RuntimeError("this version of Tornado is not supported: its connections speak to another handler")
+    connection.handler = delegate  # type: ignore[assignment]
+    handler.ws_connection = None
+    return connection
+
+
+def give_back(handler: WebSocketHandler, connection: WebSocketProtocol) -> None:
+    """Let ``handler`` write to its ``connection``, and close it."""
+    handler.ws_connection = connection
+
+
+def set_max_message_size(connection: WebSocketProtocol, size: int) -> int:
+    """Make ``size`` bytes the largest message ``connection`` reads from now on; return what it was.
 
     Tornado reads ``websocket_max_message_size`` once, at the upgrade, and keeps a copy for decompression.
     """
-    connection = handler.ws_connection
-    assert connection is not None, "only an upgraded handler has a message size"
     previous: int = connection.params.max_message_size  # type: ignore[attr-defined]
     connection.params.max_message_size = size  # type: ignore[attr-defined]
     decompressor = connection._decompressor  # type: ignore[attr-defined]
     if decompressor is not None:
         decompressor._max_message_size = size
     return previous
+
+
+def refuses_extensions(handler: WebSocketHandler) -> bool:
+    """Say whether Tornado would choke on the compression this upgrade offers (RFC 7692 §7.1).
+
+    It reads the offer after everything else, and aborts without an answer: too late for us, as with the Origin.
+    """
+    if "permessage-deflate" not in handler.request.headers.get("Sec-WebSocket-Extensions", ""):
+        return False
+    options = handler.get_compression_options()
+    connection = handler.get_websocket_protocol()
+    if options is None or connection is None:
+        return False
+    for name, parameters in connection._parse_extensions_header(handler.request.headers):  # type: ignore[attr-defined]
+        if name == "permessage-deflate":
+            try:
+                connection._create_compressors("server", parameters, options)  # type: ignore[attr-defined]
+            except ValueError:
+                return True
+            break
+    return False
 
 
 def refuses_origin(handler: WebSocketHandler) -> bool:
