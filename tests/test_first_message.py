@@ -1008,6 +1008,39 @@ async def test_a_user_that_load_auth_user_does_not_know_is_turned_away(serve, co
 
 
 @pytest.mark.gen_test
+async def test_a_client_that_load_auth_user_closes_is_not_let_in(serve, connect):
+    class Chat(Echo):
+        def load_auth_user(self, claims):
+            self.close(4999, "banned")
+            return claims["sub"]
+
+    server = serve(Chat)
+    client, _ = await connect(server)
+    client.send(frame(jwt_message(make_jwt()).encode()) + frame(b"hello"))
+    await client.read_close()
+    await client.close()
+    await nothing_is_left(server)
+    assert Chat.events == []
+
+
+@pytest.mark.gen_test
+async def test_load_auth_user_may_ask_for_the_subprotocol(serve, connect):
+    class Chat(Echo):
+        def select_subprotocol(self, subprotocols):
+            return subprotocols[0]
+
+        def load_auth_user(self, claims):
+            self.events.append(self.selected_subprotocol)
+            return claims["sub"]
+
+    server = serve(Chat)
+    client, _ = await connect(server, Sec_WebSocket_Protocol="v2, v1")
+    client.send_text(jwt_message(make_jwt()))
+    assert (await client.read_json())["type"] == "auth_ok"
+    assert Chat.events[0] == "v2"
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize("user", [0, "", False, [], {}], ids=repr)
 async def test_a_user_that_is_falsy_but_not_none_is_a_user(serve, login, user):
     class Chat(Echo):

@@ -215,10 +215,7 @@ class Guard:
     def _tornado_on_close(self) -> None:
         """The connection is over, in whichever way and at whichever step."""
         upgraded = self.handler.get_status() == 101
-        if self.gate.state is not State.CLOSED:
-            self.gate.closed()
-            self._log("closed", "disconnected", self.handler.close_code)
-        self._release()
+        self._end()
         if upgraded:  # else the request is still being answered, and on_finish() comes
             on_close = self._application("on_close")
             self._let_go()
@@ -272,6 +269,9 @@ class Guard:
             user = self.handler.load_auth_user(claims)
             if inspect.isawaitable(user):
                 user = await user
+            if self._connection is None or wire.is_closing(self._connection):
+                self._end()  # the client has left, or load_auth_user() closed the connection
+                return
             decision = self.gate.refuse(FORBIDDEN) if user is None else self.gate.accepted()
             if not self._carry_out(decision, "load_auth_user() returned None"):
                 return
@@ -357,6 +357,13 @@ class Guard:
         self._release()
         if self.session is None:
             self._tell_handler(close.reason)
+
+    def _end(self) -> None:
+        """The connection ended, and not because the gate decided so."""
+        if self.gate.state is not State.CLOSED:
+            self.gate.closed()
+            self._log("closed", "disconnected", self.handler.close_code)
+        self._release()
 
     def _release(self) -> None:
         """Free everything the connection holds, at once: a peer may take 5 s to answer a close frame, or never do."""

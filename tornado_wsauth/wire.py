@@ -23,24 +23,53 @@ class Delegate(Protocol):
     ) -> None: ...
 
 
+class MutedConnection:
+    """Stands in for the connection of a handler that may not write to it yet, but may close it."""
+
+    def __init__(self, connection: WebSocketProtocol) -> None:
+        self._connection = connection
+
+    def is_closing(self) -> bool:
+        return True  # so that write_message() and ping() raise WebSocketClosedError
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        self._connection.close(code, reason)
+
+    def on_connection_close(self) -> None:
+        self._connection.on_connection_close()
+
+    def set_nodelay(self, x: bool) -> None:
+        self._connection.set_nodelay(x)
+
+    @property
+    def selected_subprotocol(self) -> str | None:
+        return self._connection.selected_subprotocol
+
+
 def take_over(handler: WebSocketHandler, delegate: Delegate) -> WebSocketProtocol:
     """Put ``delegate`` between ``handler`` and its connection, from ``open()`` on.
 
-    Whatever comes in goes to ``delegate`` instead of ``handler``, for good. The connection is taken from
-    ``handler``, so that writing to it raises `WebSocketClosedError` until `give_back`. Raises `RuntimeError`, which
-    ends the connection, if this Tornado is built in another way.
+    Whatever comes in goes to ``delegate`` instead of ``handler``, for good. For ``handler``, writing to its
+    connection raises `WebSocketClosedError` until `give_back`. Raises `RuntimeError`, which ends the connection, if
+    this Tornado is built in another way.
     """
     connection = handler.ws_connection
     if connection is None or connection.handler is not handler:
         raise RuntimeError("this version of Tornado is not supported: its connections speak to another handler")
     connection.handler = delegate  # type: ignore[assignment]
-    handler.ws_connection = None
+    handler.ws_connection = MutedConnection(connection)  # type: ignore[assignment]
     return connection
 
 
 def give_back(handler: WebSocketHandler, connection: WebSocketProtocol) -> None:
-    """Let ``handler`` write to its ``connection``, and close it."""
-    handler.ws_connection = connection
+    """Let ``handler`` write to its ``connection``, unless it has closed it."""
+    if handler.ws_connection is not None:
+        handler.ws_connection = connection
+
+
+def is_closing(connection: WebSocketProtocol) -> bool:
+    """Say whether either side has begun to close ``connection``, or it broke."""
+    return connection.is_closing()
 
 
 def set_max_message_size(connection: WebSocketProtocol, size: int) -> int:
