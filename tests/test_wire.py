@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 
 import pytest
 import tornado
 from tornado.websocket import WebSocketHandler
 
-from tests.support import frame, until
+from tests.support import Echo, frame, until
 from tornado_wsauth import wire
 
 
@@ -114,3 +115,16 @@ async def test_an_origin_is_judged_as_tornado_judges_it(serve, connect, headers,
     _, response = await connect(server, path="/ws", **headers)
     assert verdicts == [foreign]
     assert response.status == (403 if foreign else 101), tornado.version
+
+
+@pytest.mark.gen_test
+async def test_the_mixin_costs_a_handler_no_dictionary_of_its_own(serve, login):
+    class Chat(Echo):
+        def open(self) -> None:
+            handlers.append(self)
+
+    handlers: list[WebSocketHandler] = []
+    server = serve(Chat)
+    for _ in range(2):  # the first of a class makes the keys that the others share
+        await login(server)
+    assert sys.getsizeof(vars(handlers[1])) < 500

@@ -41,7 +41,7 @@ class Connections:
     def __init__(self) -> None:
         # Dictionaries as ordered sets: broadcasts go out in the order in which connections came in.
         self._sessions: dict[AuthSession, None] = {}
-        self._by_user: dict[str, dict[AuthSession, None]] = {}
+        self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, None]] = {}
 
     def __len__(self) -> int:
@@ -80,14 +80,18 @@ class Connections:
     def add(self, session: AuthSession) -> None:
         """Register an authenticated connection."""
         self._sessions[session] = None
-        self._by_user.setdefault(session.user_id, {})[session] = None
+        self._by_user[session.user_id] = (*self._by_user.get(session.user_id, ()), session)
 
     def remove(self, session: AuthSession) -> None:
         """Forget a connection and take it out of its groups. Forgetting it again does nothing."""
         if session not in self._sessions:
             return
         del self._sessions[session]
-        _discard(self._by_user, session.user_id, session)
+        others = tuple(other for other in self._by_user[session.user_id] if other is not session)
+        if others:
+            self._by_user[session.user_id] = others
+        else:
+            del self._by_user[session.user_id]
         for group in session.groups:
             _discard(self._by_group, group, session)
 

@@ -3,9 +3,9 @@
 `mixin` makes one for each request and is the only module that imports it.
 
 Two things keep the gate shut, whatever a subclass overrides and whichever ``super()`` it forgets. Tornado looks
-``get``, ``detach``, ``open``, ``on_close`` and ``on_finish`` up on the *instance* when it calls them, and the guard
-puts its own there before any of the application's code has run. From the 101 on, Tornado's protocol object speaks to
-the guard in the handler's stead, and the handler is kept from its connection until the client is authenticated.
+``get``, ``finish`` and ``open`` up on the *instance* when it calls them, and the guard puts its own there before any
+of the application's code has run. From the 101 on, Tornado's protocol object speaks to the guard in the handler's
+stead, and the handler is kept from its connection until the client is authenticated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
 from tornado.gen import convert_yielded
-from tornado.iostream import IOStream
 from tornado.web import Finish
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
@@ -50,8 +49,7 @@ if TYPE_CHECKING:
     from tornado_wsauth.mixin import WebSocketAuthMixin
 
 
-_CALLBACKS = ("open", "on_close", "on_finish", "detach")
-GUARDED = (*_CALLBACKS, "get")
+GUARDED = ("get", "finish", "open", "on_close")
 """The names that the guard takes on each handler instance."""
 
 
@@ -61,6 +59,9 @@ def _ignore(*args: object, **kwargs: object) -> None:
 
 def _allow_any_origin(origin: str) -> bool:
     return True
+
+
+_NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
 
 class Guard:
@@ -73,7 +74,6 @@ class Guard:
         "_message_limit",
         "_open_arguments",
         "_opened",
-        "_over",
         "_own_callbacks",
         "_timer",
         "_token",
@@ -92,42 +92,39 @@ class Guard:
         self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None
         self._connection: WebSocketProtocol | None = None  # the handler's, kept from it until it is authenticated
-        self._open_arguments: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+        self._open_arguments = _NO_ARGUMENTS
         self._message_limit = 0  # the application's own limit, in bytes, while ours is in force
         self._timer: Timer | None = None
         self._checking: asyncio.Task[Any] | None = None
         self._opened = False  # the application's open() completed, so its on_close() is due
-        vars(handler)["get"] = self._tornado_get
-        self._over = False  # nothing of Tornado's comes any more
-        self._stand_in_front()
+        for name, ours in self._ours():
+            object.__setattr__(handler, name, ours)
 
     # Between Tornado and the application ------------------------------------------------------------------------
 
-    def _stand_in_front(self) -> None:
-        """Put our callbacks before the handler's own, keeping what the application has set on the instance itself.
+    def _ours(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
+        return ("get", self._tornado_get), ("finish", self._tornado_finish), ("open", self._tornado_open)
 
-        Done again wherever it has had its turn: right before the upgrade, ``open()`` and ``on_close()``.
-        """
-        attributes = vars(self.handler)
-        for name in _CALLBACKS:
-            ours = getattr(self, f"_tornado_{name}")
-            theirs = attributes.get(name, ours)
+    def _stand_in_front(self) -> None:
+        """Put our callbacks before the handler's own again, keeping what it has set on the instance itself."""
+        for name, ours in self._ours():
+            theirs = getattr(self.handler, name)
             if theirs != ours:
                 self._own_callbacks = self._own_callbacks or {}
                 self._own_callbacks[name] = theirs
-            attributes[name] = ours
+                object.__setattr__(self.handler, name, ours)
 
     def _application(self, name: str) -> Callable[..., Any]:
         """Return the application's own callback ``name``, as Tornado would have found it without us."""
         if self._own_callbacks and name in self._own_callbacks:
             return self._own_callbacks[name]
-        attributes = vars(self.handler)
-        ours = attributes.pop(name)
+        ours = getattr(self.handler, name)
+        object.__delattr__(self.handler, name)
         try:
             callback: Callable[..., Any] = getattr(self.handler, name)
             return callback
         finally:
-            attributes[name] = ours
+            object.__setattr__(self.handler, name, ours)
 
     # The handshake ----------------------------------------------------------------------------------------------
 
@@ -169,7 +166,7 @@ class Guard:
             return self._admit_and_get(args, kwargs)
         if self.auth.allowed_origins is not None:
             # The list was asked and is the only one to ask: Tornado must not refuse what it allows.
-            vars(self.handler)["check_origin"] = _allow_any_origin
+            object.__setattr__(self.handler, "check_origin", _allow_any_origin)
         self._stand_in_front()
         get = self._application("get")
         result: Awaitable[None] | None = get(*args, **kwargs)
@@ -181,28 +178,27 @@ class Guard:
         if result is not None:
             await result
 
-    def _tornado_on_finish(self) -> None:
-        """An HTTP answer was sent: the 101, or whatever ended the request instead of it."""
-        on_finish = self._application("on_finish")
+    def _tornado_finish(self, *args: Any, **kwargs: Any) -> Any:
+        """An answer goes out: the 101, or whatever ends the request instead of it."""
+        finished = self._application("finish")(*args, **kwargs)
         status = self.handler.get_status()
-        if status != 101:
-            if self.gate.state is not State.CLOSED:  # else it was us, or the client has left
-                self.gate.closed()
-                self._log("refused", "internal" if status >= 500 else "not_upgraded", status)
-            self._release()
-            self._let_go()
-        on_finish()
-
-    def _tornado_detach(self) -> IOStream:
-        """The 101 was sent, and no code of the application's runs between this and ``open()``."""
-        stream: IOStream = self._application("detach")()
-        self._stand_in_front()
-        return stream
+        if status == 101:
+            self._stand_in_front()  # none of the application's code runs between this and open()
+            return finished
+        if self.gate.state is not State.CLOSED:  # else it was us, or the client has left
+            self.gate.closed()
+            self._log("refused", "internal" if status >= 500 else "not_upgraded", status)
+        self._release()
+        object.__delattr__(self.handler, "finish")
+        self._let_go()
+        return finished
 
     def _tornado_open(self, *args: Any, **kwargs: Any) -> None:
         """The 101 was sent: wait for the first message, with a deadline and a size limit."""
         self._connection = wire.take_over(self.handler, self)
         self._message_limit = wire.set_max_message_size(self._connection, self.auth.max_preauth_bytes)
+        for name in ("get", "open"):  # each is called once, and that was it
+            object.__setattr__(self.handler, name, _ignore)
         decision = self.gate.upgraded()
         if decision is Pass.IGNORE:
             # The end came while the application's get() was waiting, and Tornado upgrades all the same.
@@ -212,15 +208,12 @@ class Guard:
             self._open_arguments = args, kwargs
             self._timer = self.auth.clock.call_later(self.auth.auth_timeout, self._deadline_passed)
 
-    def _tornado_on_close(self) -> None:
-        """The connection is over, in whichever way and at whichever step."""
-        upgraded = self.handler.get_status() == 101
-        self._end()
-        if upgraded:  # else the request is still being answered, and on_finish() comes
-            on_close = self._application("on_close")
-            self._let_go()
-            if self._opened:
-                on_close()
+    def left(self) -> bool:
+        """The connection broke. Say whether that is news for the guard alone, because there was no 101."""
+        if not hasattr(self, "handler") or self.handler.get_status() == 101:
+            return False
+        self._end(None)
+        return True
 
     # What Tornado's protocol object calls, from the 101 on --------------------------------------------------------
 
@@ -249,10 +242,13 @@ class Guard:
             self.handler.on_pong(data)
 
     def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
-        self._stand_in_front()
-        self.handler.on_ws_connection_close(close_code, close_reason)
-        if not self._over:  # an override kept our on_close() from being called, or it was called before the 101
-            self._tornado_on_close()
+        """The connection is over, in whichever way and at whichever step."""
+        handler, opened = self.handler, self._opened
+        self._end(close_code)
+        self._let_go()
+        if not opened:
+            object.__setattr__(handler, "on_close", _ignore)
+        handler.on_ws_connection_close(close_code, close_reason)
 
     def log_exception(self, *exc_info: Any) -> None:
         self.handler.log_exception(*exc_info)
@@ -270,7 +266,7 @@ class Guard:
             if inspect.isawaitable(user):
                 user = await user
             if self._connection is None or wire.is_closing(self._connection):
-                self._end()  # the client has left, or load_auth_user() closed the connection
+                self._end(None)  # the client has left, or load_auth_user() closed the connection
                 return
             decision = self.gate.refuse(FORBIDDEN) if user is None else self.gate.accepted()
             if not self._carry_out(decision, "load_auth_user() returned None"):
@@ -311,6 +307,7 @@ class Guard:
 
     async def _open_application(self) -> None:
         args, kwargs = self._open_arguments
+        self._open_arguments = _NO_ARGUMENTS
         try:
             result = self._application("open")(*args, **kwargs)
             if result is not None:
@@ -358,11 +355,11 @@ class Guard:
         if self.session is None:
             self._tell_handler(close.reason)
 
-    def _end(self) -> None:
-        """The connection ended, and not because the gate decided so."""
+    def _end(self, code: int | None) -> None:
+        """The connection ended, and not because the gate decided so; ``code`` is the client's, if it sent one."""
         if self.gate.state is not State.CLOSED:
             self.gate.closed()
-            self._log("closed", "disconnected", self.handler.close_code)
+            self._log("closed", "disconnected", code)
         self._release()
 
     def _release(self) -> None:
@@ -389,8 +386,8 @@ class Guard:
 
     def _let_go(self) -> None:
         """Leave the handler shut, without the reference cycle that the guard's callbacks make."""
-        vars(self.handler).update(dict.fromkeys(GUARDED, _ignore))
-        self._over = True
+        for name in ("get", "open"):
+            object.__setattr__(self.handler, name, _ignore)
         self._connection = None
         del self.handler
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tornado.websocket import WebSocketHandler
 
+from tornado_wsauth import wire
 from tornado_wsauth.auth import find_auth
 from tornado_wsauth.errors import ConfigurationError
 from tornado_wsauth.guard import GUARDED, Guard
@@ -42,6 +43,8 @@ class WebSocketAuthMixin(_Handler):
     a handler does not say otherwise.
     """
 
+    __slots__ = (wire.CURRENT_USER, "_wsauth_guard")
+
     _wsauth_guard: Guard
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -66,7 +69,8 @@ class WebSocketAuthMixin(_Handler):
             auth = find_auth(application.settings, cls)
         except ConfigurationError as error:
             take_query_argument(request, "token")
-            vars(handler).update(dict.fromkeys(("prepare", "get"), partial(_fail, error)))
+            for name in ("prepare", "get"):
+                object.__setattr__(handler, name, partial(_fail, error))
         else:
             handler._wsauth_guard = Guard(handler, request, auth)
         return handler
@@ -83,6 +87,11 @@ class WebSocketAuthMixin(_Handler):
         result = super().prepare()
         if result is not None:
             await result
+
+    def on_connection_close(self) -> None:
+        """Keep from ``on_close()`` what ends before the 101: there was no ``open()``."""
+        if not self._wsauth_guard.left():
+            super().on_connection_close()
 
     @property
     def auth_session(self) -> AuthSession:

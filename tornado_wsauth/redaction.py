@@ -26,6 +26,8 @@ def take_query_argument(request: HTTPServerRequest, name: str) -> list[bytes]:
     """
     values = request.query_arguments.pop(name, [])
     request.arguments.pop(name, None)
+    if not request.arguments:  # an emptied dictionary keeps its room, a new one has none
+        request.arguments, request.query_arguments = {}, {}
     pairs = request.query.split("&")
     request.query = "&".join(pair for pair in pairs if unquote_plus(pair.partition("=")[0]) != name)
     request.uri = f"{request.path}?{request.query}" if request.query else request.path

@@ -10,6 +10,13 @@ from typing import Protocol
 
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
+CURRENT_USER = "_current_user"
+"""Where a handler keeps ``current_user``; the mixin gives it a slot, and one to its own attribute.
+
+CPython lets a class's instances share the keys of their dictionaries up to the 29th. Tornado sets 27 on each handler,
+the guard two more, and a 30th would cost every connection a dictionary of its own, of 1.3 kB.
+"""
+
 
 class Delegate(Protocol):
     """What Tornado's protocol object calls as a connection lives: usually a handler."""
