@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import os
 import struct
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jwt
+import pytest
 import tornado.httpserver
 import tornado.testing
 import tornado.web
@@ -256,3 +258,22 @@ async def http(
         name = name.lower()
         answered[name] = f"{answered[name]}, {value.strip()}" if name in answered else value.strip()
     return Response(int(head.split()[1]), head, content, answered)
+
+
+async def settle() -> None:
+    """Let everything run that waits for nothing but its turn."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def nothing_is_left(server: Server) -> None:
+    """Wait until the server knows of no connection; one that nobody frees is a timeout here."""
+    await until(lambda: len(server.auth.pending) == len(server.auth.connections) == 0)
+
+
+class AppError(Exception):
+    pass
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
