@@ -9,12 +9,16 @@ import pytest
 
 from tests.handshakes import SpyStore, ask
 from tests.support import (
+    PING,
+    PONG,
     Echo,
     RawClient,
+    frame,
     jwt_message,
     make_auth,
     make_jwt,
     until,
+    upgrade_request,
 )
 
 
@@ -196,3 +200,29 @@ async def test_on_finish_is_called_once_for_each_answer(serve):
     for path, request in ((f"/ws?token={token}", {}), ("/ws", {}), ("/ws", {"Upgrade": None})):
         await ask(server, path, **request)
     assert Chat.events == [101, 401, 426]
+
+
+@pytest.mark.gen_test
+async def test_an_upgrade_by_http_1_0_is_refused(serve):
+    # A9: RFC 6455 §4.2.1
+    server = serve()
+    token = await server.auth.issue_token("alice")
+    client = await RawClient.connect(server.port)
+    client.send(upgrade_request(f"/ws?token={token}").replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert (await client.read_response()).status == 400
+    await client.close()
+    assert (await ask(server, f"/ws?token={token}")).status == 101
+
+
+@pytest.mark.gen_test
+async def test_callbacks_for_control_frames_may_be_async(serve, login):
+    class Chat(Echo):
+        async def on_ping(self, data):
+            self.events.append("ping")
+
+        async def on_pong(self, data):
+            self.events.append("pong")
+
+    client = await login(serve(Chat))
+    client.send(frame(b"", PING) + frame(b"", PONG))
+    await until(lambda: Chat.events == ["open", "ping", "pong"])

@@ -233,13 +233,11 @@ class Guard:
         self._carry_out(decision)
         return None
 
-    def on_ping(self, data: bytes) -> None:
-        if self.gate.state is State.OPEN:
-            self.handler.on_ping(data)
+    def on_ping(self, data: bytes) -> Any:
+        return self.handler.on_ping(data) if self.gate.state is State.OPEN else None
 
-    def on_pong(self, data: bytes) -> None:
-        if self.gate.state is State.OPEN:
-            self.handler.on_pong(data)
+    def on_pong(self, data: bytes) -> Any:
+        return self.handler.on_pong(data) if self.gate.state is State.OPEN else None
 
     def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
         """The connection is over, in whichever way and at whichever step."""

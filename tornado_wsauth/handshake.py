@@ -70,7 +70,7 @@ def check(handler: WebSocketHandler, auth: WSAuth) -> None:
     request = handler.request
     if request.method != "GET":
         raise Refused(METHOD)
-    malformed = _malformed(request.headers)
+    malformed = MALFORMED if request.version == "HTTP/1.0" else _malformed(request.headers)
     if malformed is not None:
         raise Refused(malformed)
     if wire.refuses_extensions(handler):
