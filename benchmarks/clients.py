@@ -89,10 +89,12 @@ class Visit(NamedTuple):
     request: bytes
     first_message: bytes | None
     """The JWT message, already framed; None where the server wants none."""
+    message: bytes | None
+    """A message to be echoed, already framed, or None."""
 
 
-def connect(port: int, visits: Sequence[Visit], message: bytes) -> list[Client]:
-    """Open a connection for each of ``visits``: handshake, JWT message if there is one, ``message`` echoed.
+def connect(port: int, visits: Sequence[Visit]) -> list[Client]:
+    """Open a connection for each of ``visits``: handshake, then each of the two messages that there is.
 
     They take each step together, and the next when all have been answered.
     """
@@ -101,22 +103,19 @@ def connect(port: int, visits: Sequence[Visit], message: bytes) -> list[Client]:
         client.socket.sendall(visit.request)
     for client in clients:
         client.read_head()
-    introduced = [
-        (client, visit.first_message)
-        for client, visit in zip(clients, visits, strict=True)
-        if visit.first_message is not None
-    ]
-    for client, first_message in introduced:
-        client.socket.sendall(first_message)
-    for client, _ in introduced:
-        answer = client.read_message()
+    for answer in _ask(clients, [visit.first_message for visit in visits]):
         if b'"auth_ok"' not in answer:
             raise RuntimeError(f"not auth_ok: {answer!r}")
-    for client in clients:
-        client.socket.sendall(message)
-    for client in clients:
-        client.read_message()
+    _ask(clients, [visit.message for visit in visits])
     return clients
+
+
+def _ask(clients: Sequence[Client], messages: Sequence[bytes | None]) -> list[bytes]:
+    """Send each client's message, if it has one, and return the answers."""
+    asking = [(client, message) for client, message in zip(clients, messages, strict=True) if message is not None]
+    for client, message in asking:
+        client.socket.sendall(message)
+    return [client.read_message() for client, _ in asking]
 
 
 def exchange(clients: Sequence[Client], message: bytes, times: int, burst: int) -> None:

@@ -1,4 +1,4 @@
-"""Imports run one way, and only `wire` knows what Tornado does not document (DESIGN §9)."""
+"""Imports run one way, and only `wire` knows what Tornado does not document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of one connection as a pure object: it takes events and returns decisions (DESIGN: protocol.md).
+"""The life of one connection as a pure object: it takes events and returns decisions.
 
 No clock, socket, database or Tornado is in here, so every state can be met with every event in a test. `mixin`
 wires it to Tornado and is the only module that may import it::

@@ -26,18 +26,7 @@ from tornado_wsauth import handshake, log, wire
 from tornado_wsauth.auth import new_session_id
 from tornado_wsauth.connections import deliver
 from tornado_wsauth.errors import AuthError, KeySourceError
-from tornado_wsauth.gate import (
-    FORBIDDEN,
-    INTERNAL,
-    JWT_EXPIRED,
-    JWT_INVALID,
-    RESTART,
-    Check,
-    Close,
-    Gate,
-    Pass,
-    State,
-)
+from tornado_wsauth.gate import FORBIDDEN, INTERNAL, JWT_EXPIRED, JWT_INVALID, RESTART, Check, Close, Gate, Pass, State
 from tornado_wsauth.redaction import take_query_argument
 from tornado_wsauth.session import AuthSession
 
