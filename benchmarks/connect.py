@@ -13,8 +13,9 @@ server's process used, not what the clock on the wall says:
 
 Each round starts the servers anew, and in a round they take turns, so whatever else the machine does, or the luck
 of a process with its addresses, befalls all alike. The first client comes alone, as on most servers: CPython learns
-from the first handler which attributes the others will have, and keeps those of a bare one in half the room. Ratios are taken round by round; medians are shown with the
-least and the greatest. The tokens are issued beforehand: that is the token route's cost and has a row of its own.
+from the first handler which attributes the others will have, and keeps those of a bare one in half the room. Ratios
+are taken round by round; medians are shown with the least and the greatest. The tokens are issued beforehand: that is
+the token route's cost and has a row of its own.
 """
 
 from __future__ import annotations

@@ -156,7 +156,10 @@ class ReplicaSet:
         config = {
             "_id": self.name,
             "members": [{"_id": number, "host": member.address} for number, member in enumerate(self.members)],
-            "settings": {"electionTimeoutMillis": self._election_ms, "heartbeatIntervalMillis": 200},
+            "settings": {
+                "electionTimeoutMillis": self._election_ms,
+                "heartbeatIntervalMillis": self._election_ms // 4,
+            },
         }
         for member in self.members:
             _poll(member.address, lambda member=member: self._state(member) != "down")
