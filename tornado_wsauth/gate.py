@@ -37,6 +37,11 @@ class Pass(Enum):
     IGNORE = "ignore"  # the connection is over; drop whatever this was
 
 
+# By names of their own, because every message asks for two of them, and ``State.OPEN`` costs what a call costs.
+CONNECTING, WAITING, CHECKING, OPEN, CLOSED = State
+DELIVER, PROCEED, IGNORE = Pass
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """Verify this JWT, then report `Gate.identified` or `Gate.refuse`."""
@@ -72,75 +77,75 @@ class Gate:
     __slots__ = ("_identified", "max_first_message", "state", "user_id")
 
     def __init__(self, max_first_message: int) -> None:
-        self.state = State.CONNECTING
+        self.state = CONNECTING
         self.user_id: str | None = None
         self._identified = False
         self.max_first_message = max_first_message  # characters; never more than the limit in bytes
 
     def admitted(self, user_id: str) -> Pass:
         """The connection token was redeemed. IGNORE means that the client left meanwhile: do not upgrade."""
-        if self.state is not State.CONNECTING:
-            return Pass.IGNORE
+        if self.state is not CONNECTING:
+            return IGNORE
         self.user_id = user_id
-        return Pass.PROCEED
+        return PROCEED
 
     def upgraded(self) -> Pass | Close:
         """The 101 was sent. An upgrade that nobody was admitted for is closed at once."""
-        if self.state is not State.CONNECTING:
-            return Pass.IGNORE
+        if self.state is not CONNECTING:
+            return IGNORE
         if self.user_id is None:
             return self.refuse(TOKEN_INVALID)
-        self.state = State.WAITING
-        return Pass.PROCEED
+        self.state = WAITING
+        return PROCEED
 
     def frame(self, message: str | bytes) -> Pass | Check | Close:
         """A data message came in."""
-        if self.state is State.OPEN:
-            return Pass.DELIVER
-        if self.state is State.WAITING:
+        if self.state is OPEN:
+            return DELIVER
+        if self.state is WAITING:
             jwt = parse_first_message(message, self.max_first_message)
             if jwt is None:
                 return self.refuse(BAD_MESSAGE)
-            self.state = State.CHECKING
+            self.state = CHECKING
             return Check(jwt)
-        if self.state is State.CHECKING:
+        if self.state is CHECKING:
             # Tornado reads no further frame while one is being handled. Were that to change, dropping this one
             # would lose a message in silence, and delivering it would be worse.
             return self.refuse(INTERNAL)
-        return Pass.IGNORE
+        return IGNORE
 
     def identified(self, user_id: str) -> Pass | Close:
         """The JWT is valid and names ``user_id``, who must be the one the token was issued to."""
-        if self.state is not State.CHECKING:
-            return Pass.IGNORE
+        if self.state is not CHECKING:
+            return IGNORE
         if user_id != self.user_id:
             return self.refuse(USER_MISMATCH)
         self._identified = True
-        return Pass.PROCEED
+        return PROCEED
 
     def accepted(self) -> Pass:
         """The application knows the user. IGNORE means that the connection ended while it was asked."""
-        if self.state is not State.CHECKING or not self._identified:
-            return Pass.IGNORE
-        self.state = State.OPEN
-        return Pass.PROCEED
+        if self.state is not CHECKING or not self._identified:
+            return IGNORE
+        self.state = OPEN
+        return PROCEED
 
     def refuse(self, close: Close) -> Close | Pass:
         """We decided to end the connection, for whatever reason ``close`` gives. Only the first decision counts."""
-        if self.state is State.CLOSED:
-            return Pass.IGNORE
-        self.state = State.CLOSED
+        if self.state is CLOSED:
+            return IGNORE
+        self.state = CLOSED
         return close
 
     def deadline(self) -> Close | Pass:
         """The time for authenticating, counted from the 101, is over."""
-        if self.state in (State.WAITING, State.CHECKING):
+        if self.state in (WAITING, CHECKING):
             return self.refuse(AUTH_TIMEOUT)
-        return Pass.IGNORE
+        return IGNORE
 
     def closed(self) -> None:
         """The client left, or the connection broke."""
-        self.state = State.CLOSED
+        self.state = CLOSED
 
 
 def parse_first_message(message: str | bytes, max_length: int) -> str | None:
@@ -152,7 +157,7 @@ def parse_first_message(message: str | bytes, max_length: int) -> str | None:
     if not isinstance(message, str) or len(message) > max_length:
         return None
     try:
-        frame = json.loads(message, object_pairs_hook=_object_without_duplicates)
+        frame = _JSON.decode(message)
     except (ValueError, RecursionError):  # not JSON, a number of too many digits, or nested too deep
         return None
     if not isinstance(frame, dict) or frame.get("type") != "jwt":
@@ -168,3 +173,6 @@ def _object_without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]
     if len(result) != len(members):
         raise ValueError("a member is given twice")
     return result
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object_without_duplicates)  # json.loads() would make one for each message

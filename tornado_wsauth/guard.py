@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
@@ -26,7 +26,23 @@ from tornado_wsauth import handshake, log, wire
 from tornado_wsauth.auth import new_session_id
 from tornado_wsauth.connections import deliver
 from tornado_wsauth.errors import AuthError, KeySourceError
-from tornado_wsauth.gate import FORBIDDEN, INTERNAL, JWT_EXPIRED, JWT_INVALID, RESTART, Check, Close, Gate, Pass, State
+from tornado_wsauth.gate import (
+    CLOSED,
+    CONNECTING,
+    DELIVER,
+    FORBIDDEN,
+    IGNORE,
+    INTERNAL,
+    JWT_EXPIRED,
+    JWT_INVALID,
+    OPEN,
+    PROCEED,
+    RESTART,
+    Check,
+    Close,
+    Gate,
+    Pass,
+)
 from tornado_wsauth.redaction import take_query_argument
 from tornado_wsauth.session import AuthSession
 
@@ -77,7 +93,7 @@ class Guard:
         self.auth = auth
         self.gate = Gate(auth.max_preauth_bytes)
         self.session: AuthSession | None = None
-        self._token = take_query_argument(request, auth.token_param)
+        self._token: Sequence[bytes] = take_query_argument(request, auth.token_param)
         self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None
         self._connection: WebSocketProtocol | None = None  # the handler's, kept from it until it is authenticated
@@ -119,19 +135,19 @@ class Guard:
 
     async def admit(self) -> None:
         """Check the request and redeem its token, once. Raises `Finish` with the answer if it is refused."""
-        if self.gate.state is State.CONNECTING and self.gate.user_id is None:
+        if self.gate.state is CONNECTING and self.gate.user_id is None:
             try:
                 handshake.check(self.handler, self.auth)
                 self.auth.warn_if_never_pinged(self.handler.settings)
                 self.auth.pending.add(self)
-                values, self._token = self._token, []
+                values, self._token = self._token, ()
                 self.gate.admitted(await handshake.redeem(self.auth, values))
             except handshake.Refused as refused:
                 self._refused(refused)
             finally:
                 if self.gate.user_id is None:
                     self._release()
-        if self._answer is None and self.gate.state is not State.CONNECTING:
+        if self._answer is None and self.gate.state is not CONNECTING:
             # While we waited, for the store or for the application, the client left or we began to close.
             self._answer = handshake.CLOSING if self.auth.closing else handshake.CLIENT_LEFT
         if self._answer is not None:
@@ -142,7 +158,7 @@ class Guard:
 
     def _refused(self, refused: handshake.Refused) -> None:
         self._answer = refused.answer
-        if self.gate.state is not State.CLOSED:  # else the client has left, which is logged
+        if self.gate.state is not CLOSED:  # else the client has left, which is logged
             self.gate.closed()
             self._log("refused", refused.reason, refused.answer.status, refused.detail, refused.user_id)
             self._tell_handler(refused.reason)
@@ -151,7 +167,7 @@ class Guard:
 
     def _tornado_get(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
         """The last stop before the upgrade. An overridden ``prepare()`` may have passed `admit` by; this does not."""
-        if self.gate.user_id is None or self.gate.state is not State.CONNECTING:
+        if self.gate.user_id is None or self.gate.state is not CONNECTING:
             return self._admit_and_get(args, kwargs)
         if self.auth.allowed_origins is not None:
             # The list was asked and is the only one to ask: Tornado must not refuse what it allows.
@@ -174,7 +190,7 @@ class Guard:
         if status == 101:
             self._stand_in_front()  # none of the application's code runs between this and open()
             return finished
-        if self.gate.state is not State.CLOSED:  # else it was us, or the client has left
+        if self.gate.state is not CLOSED:  # else it was us, or the client has left
             self.gate.closed()
             self._log("refused", "internal" if status >= 500 else "not_upgraded", status)
         self._release()
@@ -189,7 +205,7 @@ class Guard:
         for name in ("get", "open"):  # each is called once, and that was it
             object.__setattr__(self.handler, name, _ignore)
         decision = self.gate.upgraded()
-        if decision is Pass.IGNORE:
+        if decision is IGNORE:
             # The end came while the application's get() was waiting, and Tornado upgrades all the same.
             self._give_connection_back()
             WebSocketHandler.close(self.handler, RESTART.code, RESTART.reason)
@@ -209,7 +225,7 @@ class Guard:
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """A plain function on purpose: a coroutine here would cost a task for each message."""
         decision = self.gate.frame(message)
-        if decision is Pass.DELIVER:
+        if decision is DELIVER:
             try:
                 result = self.handler.on_message(message)
             except (Exception, asyncio.CancelledError):
@@ -223,10 +239,10 @@ class Guard:
         return None
 
     def on_ping(self, data: bytes) -> Any:
-        return self.handler.on_ping(data) if self.gate.state is State.OPEN else None
+        return self.handler.on_ping(data) if self.gate.state is OPEN else None
 
     def on_pong(self, data: bytes) -> Any:
-        return self.handler.on_pong(data) if self.gate.state is State.OPEN else None
+        return self.handler.on_pong(data) if self.gate.state is OPEN else None
 
     def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
         """The connection is over, in whichever way and at whichever step."""
@@ -265,11 +281,11 @@ class Guard:
             self.close(INTERNAL, str(error))
         except (Exception, asyncio.CancelledError):
             # Cancelled with the gate closed is how the deadline and a drain end a check that hangs.
-            if self.gate.state is not State.CLOSED:
+            if self.gate.state is not CLOSED:
                 self._application_failed()
         finally:
             self._checking = None
-        if self.gate.state is State.OPEN:
+        if self.gate.state is OPEN:
             await self._open_application()
 
     def _let_in(self, user: Any, claims: dict[str, Any]) -> None:
@@ -324,7 +340,7 @@ class Guard:
         """Say whether to go on; a decision to close is carried out here."""
         if isinstance(decision, Close):
             self._hang_up(decision, detail)
-        return decision is Pass.PROCEED
+        return decision is PROCEED
 
     def _application_failed(self) -> None:
         """Log the exception being handled and close 1011: sync or async, whatever its type."""
@@ -344,7 +360,7 @@ class Guard:
 
     def _end(self, code: int | None) -> None:
         """The connection ended, and not because the gate decided so; ``code`` is the client's, if it sent one."""
-        if self.gate.state is not State.CLOSED:
+        if self.gate.state is not CLOSED:
             self.gate.closed()
             self._log("closed", "disconnected", code)
         self._release()

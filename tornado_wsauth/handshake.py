@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def check(handler: WebSocketHandler, auth: WSAuth) -> None:
         raise Refused(TOO_MANY_PENDING)
 
 
-async def redeem(auth: WSAuth, values: list[bytes]) -> str:
+async def redeem(auth: WSAuth, values: Sequence[bytes]) -> str:
     """Spend the connection token, given as all values of its query argument; return whom it was issued to.
 
     Raises `Refused`. A store is asked about nothing that could not be a token.
