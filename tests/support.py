@@ -19,6 +19,7 @@ import pytest
 import tornado.httpserver
 import tornado.testing
 import tornado.web
+from tornado.ioloop import PeriodicCallback
 from tornado.websocket import WebSocketHandler
 
 from tornado_wsauth import Clock, JWTVerifier, WebSocketAuthMixin, WSAuth
@@ -277,3 +278,21 @@ class AppError(Exception):
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
+
+
+INTERVAL_MS = 2
+"""The interval of what the tests let tick."""
+
+
+async def ticks(number: int) -> None:
+    """Wait until an independent timer of the same interval has fired that often."""
+    fired = 0
+
+    def count() -> None:
+        nonlocal fired
+        fired += 1
+
+    timer = PeriodicCallback(count, INTERVAL_MS)
+    timer.start()
+    await until(lambda: fired >= number)
+    timer.stop()

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 from tornado.ioloop import PeriodicCallback
 
-from tests.support import Server, make_auth, until
+from tests.support import INTERVAL_MS, Server, make_auth, ticks, until
 from tornado_wsauth import Broadcaster, ConfigurationError
-
-INTERVAL_MS = 2
 
 
 class Callback:
@@ -64,20 +62,6 @@ def broadcaster() -> Iterator[Callable[..., Broadcaster]]:
     yield make
     for one in made:
         one.stop()
-
-
-async def ticks(number: int) -> None:
-    """Wait until an independent timer of the same interval has fired that often."""
-    fired = 0
-
-    def count() -> None:
-        nonlocal fired
-        fired += 1
-
-    timer = PeriodicCallback(count, INTERVAL_MS)
-    timer.start()
-    await until(lambda: fired >= number)
-    timer.stop()
 
 
 @pytest.mark.gen_test

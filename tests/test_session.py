@@ -10,10 +10,8 @@ import pytest
 from tornado.ioloop import PeriodicCallback
 from tornado.websocket import WebSocketClosedError
 
-from tests.support import CLOSE, Echo, Server, frame, jwt_message, make_jwt, until
+from tests.support import CLOSE, INTERVAL_MS, Echo, Server, frame, jwt_message, make_jwt, ticks, until
 from tornado_wsauth import AuthSession, FanOut
-
-INTERVAL_MS = 2
 
 
 async def session_of(server: Server, login: Any, user: str = "alice") -> tuple[Any, AuthSession]:
@@ -25,20 +23,6 @@ async def session_of(server: Server, login: Any, user: str = "alice") -> tuple[A
 async def leave(server: Server, client: Any) -> None:
     client.abort()
     await until(lambda: len(server.auth.connections) == 0)
-
-
-async def ticks(number: int) -> None:
-    """Wait until an independent timer of the same interval has fired that often."""
-    fired = 0
-
-    def count() -> None:
-        nonlocal fired
-        fired += 1
-
-    timer = PeriodicCallback(count, INTERVAL_MS)
-    timer.start()
-    await until(lambda: fired >= number)
-    timer.stop()
 
 
 # --- who -------------------------------------------------------------------------------------------------------------
