@@ -144,6 +144,9 @@ class Guard:
                 self.gate.admitted(await handshake.redeem(self.auth, values))
             except handshake.Refused as refused:
                 self._refused(refused)
+            finally:
+                if self.gate.user_id is None:
+                    self._release()  # not left to the answer: Tornado 6.5 gives a cancelled request none
         if self._answer is None and self.gate.state is not CONNECTING:
             # While we waited, for the store or for the application, the client left or we began to close.
             self._answer = handshake.CLOSING if self.auth.closing else handshake.CLIENT_LEFT
