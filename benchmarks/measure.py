@@ -35,10 +35,11 @@ def settled_memory() -> int:
     return pages * resource.getpagesize()
 
 
-def allow_many_files() -> None:
-    """Raise the limit of open files, which is often 1024, as far as the system lets us."""
+def allow_many_files() -> int:
+    """Raise the limit of open files, which is often 1024, as far as the system lets us, and return it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 # On the client's side ------------------------------------------------------------------------------------------
@@ -53,13 +54,18 @@ def choose_cores() -> tuple[int, int]:
 class ServerProcess:
     """A server in a process of its own, pinned to ``core``, which answers one JSON line to each JSON line.
 
-    The process prints ``{"port": …}`` once it listens. It ends when its standard input does.
+    The process prints ``{"port": …}`` once it listens. It ends when its standard input does. ``program`` runs
+    ``module`` and is Python unless told otherwise.
     """
 
-    def __init__(self, module: str, *arguments: str, core: int) -> None:
-        command = [sys.executable, "-m", module, *arguments]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        os.sched_setaffinity(self._process.pid, {core})
+    def __init__(self, module: str, *arguments: str, core: int, program: Sequence[str] = ()) -> None:
+        command = [*(program or (sys.executable, "-m")), module, *arguments]
+        own_cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {core})  # what we start inherits it, and so do threads that it starts at once
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        finally:
+            os.sched_setaffinity(0, own_cores)
         self.port = int(self._read()["port"])
 
     def ask(self, what: str, **details: Any) -> Any:
@@ -76,6 +82,11 @@ class ServerProcess:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+    def kill(self) -> None:
+        """End the process without letting it say goodbye to its clients."""
+        self._process.kill()
+        self.stop()
 
     def _read(self) -> Any:
         assert self._process.stdout is not None

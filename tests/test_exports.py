@@ -197,6 +197,7 @@ def test_the_close_codes_are_those_of_the_protocol():
         "GOING_AWAY": 1001,
         "INTERNAL_ERROR": 1011,
         "SERVICE_RESTART": 1012,
+        "TRY_AGAIN_LATER": 1013,
         "BAD_MESSAGE": 4400,
         "UNAUTHORIZED": 4401,
         "FORBIDDEN": 4403,

@@ -6,11 +6,12 @@ import sys
 import zlib
 
 import pytest
-import tornado
-from tornado.websocket import WebSocketHandler
+import tornado.iostream
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from tests.support import Echo, frame, until
-from tornado_wsauth import wire
+from tests.support import Echo, frame, jwt_message, make_jwt, until
+from tornado_wsauth import fanout, wire
+from tornado_wsauth.message import Message
 
 
 class Bare(WebSocketHandler):
@@ -128,3 +129,173 @@ async def test_the_mixin_costs_a_handler_no_dictionary_of_its_own(serve, login):
     for _ in range(2):  # the first of a class makes the keys that the others share
         await login(server)
     assert sys.getsizeof(vars(handlers[1])) < 500
+
+
+# --- sending ---------------------------------------------------------------------------------------------------------
+
+
+class Keeping(Echo):
+    handlers: list[WebSocketHandler]
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        self.handlers.append(self)
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.handlers = []
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.gen_test
+async def test_a_frame_of_ours_is_a_frame_of_tornados(serve, connect, size, binary):  # A33
+    client, _ = await connect(serve(Bare), path="/ws")
+    await until(lambda: getattr(Bare, "handlers", []))
+    Bare.handlers.pop().write_message(b"x" * size, binary)
+    frame = Message(b"x" * size, binary).frame
+    assert await client.reader.readexactly(len(frame)) == frame
+
+
+@pytest.mark.gen_test
+async def test_a_plain_connection_is_written_to_directly_while_its_stream_has_nothing(serve, login):  # A32, A33
+    class Chat(Keeping):
+        pass
+
+    await login(serve(Chat))
+    (handler,) = Chat.handlers
+    writer, stream = handler.ws_connection, handler.ws_connection.stream
+    assert (writer._socket, writer.idle) == (stream.socket, True)
+    written = stream._total_write_index
+    sent = [writer.send(Message("hello")), handler.write_message("hello")]
+    assert all(future.done() for future in sent)
+    assert stream._total_write_index == written, "Tornado has not seen it"
+    while writer.queued() == 0:
+        sent.append(writer.send(Message("x" * 100_000)))
+    assert writer.queued() == len(stream._write_buffer) == stream._write_buffer._size
+    assert not sent[-1].done()
+    before = writer.queued()
+    assert wire.send_to_idle([writer], Message("hello")) == [writer]
+    writer.send(Message("hello"))
+    assert writer.queued() == before + 7
+
+
+@pytest.mark.gen_test
+async def test_a_frame_that_tornado_sends_by_itself_is_noticed(serve, login):  # A33
+    class Chat(Keeping):
+        pass
+
+    client = await login(serve(Chat))
+    (handler,) = Chat.handlers
+    writer = handler.ws_connection
+    for tornado_sends in (lambda: client.send(frame(b"", 0x9)), lambda: handler.ping(), lambda: handler.close(1000)):
+        writer.send(Message("hello"))
+        assert writer.idle
+        tornado_sends()
+        await until(lambda: not writer.idle)
+    frames = [await client.read_frame() for _ in range(6)]
+    assert [opcode for opcode, _ in frames] == [1, 0xA, 1, 0x9, 1, 0x8]
+
+
+@pytest.mark.gen_test
+async def test_the_writer_costs_a_connection_no_dictionary_of_its_own(serve, login):
+    class Chat(Keeping):
+        pass
+
+    server = serve(Chat)
+    for _ in range(2):  # the first makes the keys that the others share
+        await login(server)
+    assert sys.getsizeof(vars(Chat.handlers[1].ws_connection._connection)) < 500
+
+
+@pytest.mark.gen_test
+async def test_a_compressing_connection_has_tornado_frame_its_messages(serve, connect):  # A33
+    class Chat(Keeping):
+        def get_compression_options(self) -> dict[str, int]:
+            return {}
+
+    client, _ = await connect(serve(Chat), Sec_WebSocket_Extensions="permessage-deflate")
+    client.send_text(jwt_message(make_jwt()))
+    await client.read_frame()
+    (handler,) = Chat.handlers
+    assert (handler.ws_connection._framed, handler.ws_connection._socket) == (False, None)
+    assert wire.send_to_idle([handler.ws_connection], Message("hello")) == [handler.ws_connection]
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_sent_after_a_close_frame(serve, login):  # A33
+    class Chat(Keeping):
+        pass
+
+    client = await login(serve(Chat))
+    (handler,) = Chat.handlers
+    writer = handler.ws_connection
+    writer.ping_interval  # noqa: B018 - what else an application looks for is Tornado's
+    handler.close(4000)
+    assert writer.server_terminated
+    assert wire.send_to_idle([writer], Message("hello")) == [writer]
+    with pytest.raises(WebSocketClosedError):
+        writer.send(Message("hello"))
+    assert (await client.read_close())[0] == 4000
+
+
+@pytest.mark.gen_test
+async def test_aborting_closes_the_stream_and_frees_what_it_had_queued(serve, login):  # A32
+    class Chat(Keeping):
+        pass
+
+    await login(serve(Chat))
+    (handler,) = Chat.handlers
+    writer, stream = handler.ws_connection, handler.ws_connection.stream
+    while writer.queued() == 0:
+        writer.send(Message("x" * 100_000))
+    writer.abort()
+    assert stream.closed()
+    assert stream._write_buffer is None
+    assert writer.queued() == 0
+
+
+class OtherBuffer:
+    """A write buffer as another Tornado might have it: it keeps its size in another place."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def append(self, data: bytes) -> None:
+        self.data += data
+
+    def peek(self, size: int) -> memoryview:
+        return memoryview(bytes(self.data[:size]))
+
+    def advance(self, size: int) -> None:
+        del self.data[:size]
+
+    def clear(self) -> None:
+        self.data.clear()
+
+
+@pytest.mark.gen_test
+async def test_in_a_tornado_that_is_built_otherwise_everything_goes_through_write_message(
+    serve, login, monkeypatch, caplog
+):  # A33
+    class Chat(Keeping):
+        pass
+
+    monkeypatch.setattr(tornado.iostream, "_StreamBuffer", OtherBuffer)
+    monkeypatch.setattr(wire, "_warned", False)
+    monkeypatch.setattr(fanout, "SLICE_SECONDS", -1)
+    monkeypatch.setattr(fanout, "STRIDE", 1)
+    server = serve(Chat)
+    clients = [await login(server, user) for user in ("alice", "bob", "carol")]
+    assert [handler.ws_connection._socket for handler in Chat.handlers] == [None] * 3
+    assert server.auth.connections.broadcast("first") == (3, 0, 0)
+    for handler in Chat.handlers:
+        handler.write_message("second")
+    assert server.auth.connections.broadcast("third", slow="latest") == (3, 0, 0)
+    for client in clients:
+        assert [(await client.read_frame())[1] for _ in range(3)] == [b"first", b"second", b"third"]
+    warnings = [record.getMessage() for record in caplog.records if "write_message()" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "_size" in warnings[0]

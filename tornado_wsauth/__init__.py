@@ -11,7 +11,6 @@ from tornado_wsauth.auth import WSAuth as WSAuth
 from tornado_wsauth.broadcaster import Broadcaster as Broadcaster
 from tornado_wsauth.clock import Clock as Clock
 from tornado_wsauth.connections import Connections as Connections
-from tornado_wsauth.connections import FanOut as FanOut
 from tornado_wsauth.errors import AuthError as AuthError
 from tornado_wsauth.errors import CloseCode as CloseCode
 from tornado_wsauth.errors import ConfigurationError as ConfigurationError
@@ -20,6 +19,7 @@ from tornado_wsauth.errors import TokenLimitReached as TokenLimitReached
 from tornado_wsauth.errors import TokenRejected as TokenRejected
 from tornado_wsauth.errors import TokenStoreError as TokenStoreError
 from tornado_wsauth.errors import WSAuthError as WSAuthError
+from tornado_wsauth.fanout import FanOut as FanOut
 from tornado_wsauth.jwks import JWKS as JWKS
 from tornado_wsauth.mixin import WebSocketAuthMixin as WebSocketAuthMixin
 from tornado_wsauth.session import AuthSession as AuthSession

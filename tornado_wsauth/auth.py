@@ -41,6 +41,8 @@ class WSAuth:
     :param auth_timeout: how long a client may take from the 101 until its JWT is accepted, in seconds.
     :param max_preauth_bytes: the largest message read before that, in bytes.
     :param max_pending: how many connections may be on their way to authentication; further upgrades get 503.
+    :param max_buffer_bytes: how many bytes may be queued for a connection when a broadcast comes; one with more is a
+        slow reader, and what becomes of it is said by the broadcast's ``slow``.
     :param allowed_origins: the exact ``Origin`` values that may connect and ask for tokens, such as
         ``["https://app.example"]``; None among them admits clients that send no Origin. Left out, a handler's
         ``check_origin`` decides, and the token route answers same-origin pages only.
@@ -63,6 +65,7 @@ class WSAuth:
         auth_timeout: float = 10,
         max_preauth_bytes: int = 16384,
         max_pending: int = 1000,
+        max_buffer_bytes: int = 2**20,
         allowed_origins: Iterable[str | None] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -95,6 +98,7 @@ class WSAuth:
         require_positive_int("WSAuth", "max_tokens_per_user", max_tokens_per_user, "10 is the default")
         require_positive_int("WSAuth", "max_preauth_bytes", max_preauth_bytes, "16384 is the default")
         require_positive_int("WSAuth", "max_pending", max_pending, "1000 is the default")
+        require_positive_int("WSAuth", "max_buffer_bytes", max_buffer_bytes, "1048576, 1 MiB, is the default")
 
         self.jwt = jwt
         self.tokens = MemoryTokenStore() if tokens is None else tokens
@@ -105,11 +109,12 @@ class WSAuth:
         self.auth_timeout = auth_timeout
         self.max_preauth_bytes = max_preauth_bytes
         self.max_pending = max_pending
+        self.max_buffer_bytes = max_buffer_bytes
         self.allowed_origins = (
             None if allowed_origins is None else checked_origins("WSAuth", "allowed_origins", allowed_origins)
         )
         self.clock = clock or Clock()
-        self.connections = Connections()
+        self.connections = Connections(max_buffer_bytes)
         """The authenticated connections of this process."""
         self.closing = False
         """Whether `close` was called: no upgrade and no token from then on."""

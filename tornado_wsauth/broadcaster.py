@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 from tornado.ioloop import PeriodicCallback
 
 from tornado_wsauth.auth import WSAuth
-from tornado_wsauth.connections import Message
+from tornado_wsauth.connections import Payload
+from tornado_wsauth.fanout import Slow
 from tornado_wsauth.options import require, require_positive
 from tornado_wsauth.verifier import is_number
 
@@ -21,20 +23,22 @@ class Broadcaster:
     an async callback still runs is skipped. An exception it raises is logged, and the next tick runs.
 
     With ``group``, only connections in that group receive. ``jitter`` (0 to 1) spreads each interval at random over
-    a window of that fraction of it, so that many processes do not tick in step.
+    a window of that fraction of it, so that many processes do not tick in step. ``slow`` says what becomes of a tick
+    for a reader that is too slow, as in `Connections.broadcast`; for a clock or a cursor, ``"latest"`` serves best.
 
     Nothing runs before `start`, which wants a running event loop. Raises `ConfigurationError` for a callback that
-    cannot be called, an interval that is not positive, or a jitter outside 0 to 1.
+    cannot be called, an interval that is not positive, a jitter outside 0 to 1, or another ``slow``.
     """
 
     def __init__(
         self,
         auth: WSAuth,
-        callback: Callable[[], Message | Awaitable[Message | None] | None],
+        callback: Callable[[], Payload | Awaitable[Payload | None] | None],
         interval_ms: float,
         *,
         group: str | None = None,
         jitter: float = 0,
+        slow: Slow = "close",
     ) -> None:
         require(
             isinstance(auth, WSAuth), f"Broadcaster(auth=<{type(auth).__name__}>)", "must be the application's WSAuth"
@@ -46,11 +50,15 @@ class Broadcaster:
             f"Broadcaster(jitter={jitter!r})",
             "must be between 0 and 1; 0 is the default",
         )
+        require(
+            slow in get_args(Slow), f"Broadcaster(slow={slow!r})", "must be 'close', the default, 'drop' or 'latest'"
+        )
         self._auth = auth
         self._callback = callback
         self._interval_ms = interval_ms
         self._group = group
         self._jitter = jitter
+        self._slow = slow
         self._periodic: PeriodicCallback | None = None
         self._busy = False
 
@@ -84,4 +92,4 @@ class Broadcaster:
         finally:
             self._busy = False
         if message is not None and self._periodic is started_by:
-            connections.broadcast(message, group=self._group)
+            connections.broadcast(message, group=self._group, slow=self._slow)

@@ -1,4 +1,4 @@
-"""Who is connected to this process, by user and by group, and sending one message to many of them.
+"""Who is connected to this process, by user and by group, and who of them gets a message.
 
 `auth` owns one `Connections`; `session` registers in it; applications reach it as ``auth.connections``. Only
 authenticated connections ever get in, so nothing here asks whether a connection may receive.
@@ -6,30 +6,21 @@ authenticated connections ever get in, so nothing here asks whether a connection
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
-from tornado.iostream import StreamBufferFullError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from tornado_wsauth.fanout import Dispatcher, FanOut, Slow
+from tornado_wsauth.message import Message
 
 if TYPE_CHECKING:
     from tornado_wsauth.mixin import WebSocketAuthMixin
     from tornado_wsauth.session import AuthSession
+    from tornado_wsauth.wire import Writer
 
-Message = str | bytes | dict[str, Any]
-
-
-class FanOut(NamedTuple):
-    """What became of one message to many: how many connections it was handed to, and how many missed it."""
-
-    sent: int
-    """Connections the message was written to."""
-    dropped: int
-    """Connections that were left out because their write buffer is full."""
-    closed: int
-    """Connections that turned out to be closing already."""
+Payload = str | bytes | dict[str, Any]
+"""What can be broadcast: text, bytes, or what is to become a JSON object."""
 
 
 class Connections:
@@ -38,38 +29,57 @@ class Connections:
     Iterating yields the handlers, oldest connection first, from a snapshot: connections may come and go meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_buffer_bytes: int = 2**20) -> None:
         # Dictionaries as ordered sets: broadcasts go out in the order in which connections came in.
-        self._sessions: dict[AuthSession, None] = {}
+        self._writers: dict[AuthSession, Writer] = {}
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
-        self._by_group: dict[str, dict[AuthSession, None]] = {}
+        self._by_group: dict[str, dict[AuthSession, Writer]] = {}
+        self.dispatcher = Dispatcher(max_buffer_bytes)
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._writers)
 
     def __iter__(self) -> Iterator[WebSocketAuthMixin]:
-        return iter([session.handler for session in self._sessions])
+        return iter([session.handler for session in self._writers])
 
     def __contains__(self, session: object) -> bool:
-        return session in self._sessions
+        return session in self._writers
 
     def for_user(self, user_id: str) -> list[WebSocketAuthMixin]:
         """Return the handlers of ``user_id``'s connections, oldest first."""
         return [session.handler for session in self._by_user.get(user_id, ())]
 
-    def broadcast(self, message: Message, *, group: str | None = None, binary: bool = False) -> FanOut:
-        """Send ``message`` to every connection, or to those in ``group``.
+    def broadcast(
+        self, message: Payload, *, group: str | None = None, binary: bool = False, slow: Slow = "close"
+    ) -> FanOut:
+        """Send ``message`` to every connection, or to those in ``group``. Call it from the event loop's thread.
 
         A `dict` is sent as JSON; `str` as UTF-8 text; `bytes` as they are, in a text message unless ``binary``.
-        The message has been handed to each connection when this returns. A connection that is closing is skipped,
-        and so is one whose write buffer is full, where Tornado's ``max_write_buffer_size`` is set.
-        Raises `TypeError` for any other message, before anything is sent.
-        """
-        return _send_to(self._sessions if group is None else self._by_group.get(group, ()), message, binary)
 
-    def send_to_user(self, user_id: str, message: Message, *, binary: bool = False) -> FanOut:
-        """Send ``message`` to every connection of ``user_id``; otherwise like `broadcast`."""
-        return _send_to(self._by_user.get(user_id, ()), message, binary)
+        When this returns, the message has been handed to the kernel, or queued, for as many connections as can be
+        served in 4 ms, about a thousand. For the others it waits and goes out in slices of the same length, oldest
+        connection first, while the loop serves its other clients in between. `FanOut` counts those as sent. On each
+        connection, whatever is sent or closed later comes after it. Who joins later does not get it; nor does a
+        connection that ends before its turn.
+
+        ``slow`` says what becomes of it for a reader that has more than ``max_buffer_bytes`` queued (or, where
+        Tornado's ``max_write_buffer_size`` is set, no room for it there): ``"close"`` closes the connection with 1013
+        ``slow_reader``, and aborts it half a second later; ``"drop"`` leaves it out; ``"latest"`` keeps it
+        until the reader has caught up, in place of an older one kept for the same ``group``.
+
+        Raises `TypeError` for any other message, and `ValueError` for text that is not Unicode or another ``slow``,
+        before anything is sent.
+        """
+        members = self._writers if group is None else self._by_group.get(group, {})
+        return self.dispatcher.send(list(members.values()), _encode(message, binary), slow, ("group", group))
+
+    def send_to_user(self, user_id: str, message: Payload, *, binary: bool = False, slow: Slow = "close") -> FanOut:
+        """Send ``message`` to every connection of ``user_id``; otherwise like `broadcast`.
+
+        With ``slow="latest"``, it takes the place of an older one kept for the same user.
+        """
+        writers = [session.writer for session in self._by_user.get(user_id, ())]
+        return self.dispatcher.send(writers, _encode(message, binary), slow, ("user", user_id))
 
     def count(self, group: str | None = None) -> int:
         """Return how many connections there are, or how many are in ``group``."""
@@ -79,14 +89,14 @@ class Connections:
 
     def add(self, session: AuthSession) -> None:
         """Register an authenticated connection."""
-        self._sessions[session] = None
+        self._writers[session] = session.writer
         self._by_user[session.user_id] = (*self._by_user.get(session.user_id, ()), session)
 
     def remove(self, session: AuthSession) -> None:
         """Forget a connection and take it out of its groups. Forgetting it again does nothing."""
-        if session not in self._sessions:
+        if session not in self._writers:
             return
-        del self._sessions[session]
+        del self._writers[session]
         others = tuple(other for other in self._by_user[session.user_id] if other is not session)
         if others:
             self._by_user[session.user_id] = others
@@ -97,9 +107,9 @@ class Connections:
 
     def join(self, session: AuthSession, group: str) -> bool:
         """Put a connection into ``group``; False if it is not registered, or not any more."""
-        if session not in self._sessions:
+        if session not in self._writers:
             return False
-        self._by_group.setdefault(group, {})[session] = None
+        self._by_group.setdefault(group, {})[session] = session.writer
         return True
 
     def leave(self, session: AuthSession, group: str) -> None:
@@ -107,40 +117,19 @@ class Connections:
         _discard(self._by_group, group, session)
 
 
-def deliver(handler: WebSocketAuthMixin, message: str | bytes, binary: bool = False) -> None:
-    """Write ``message`` to one connection. Raises `WebSocketClosedError`, or `StreamBufferFullError`.
-
-    A subclass's ``write_message`` is passed by: it may wrap what the application says, and this is ours to say.
-    """
-    WebSocketHandler.write_message(handler, message, binary=binary).add_done_callback(_retrieve)
-
-
-def _send_to(sessions: Iterable[AuthSession], message: Message, binary: bool) -> FanOut:
+def _encode(message: Payload, binary: bool) -> Message:
     if isinstance(message, dict):
         message = json_encode(message)
     elif not isinstance(message, (str, bytes)):
         raise TypeError(f"a message is str, bytes or dict, not {type(message).__name__}")
-    sent = dropped = closed = 0
-    for handler in [session.handler for session in sessions]:
-        try:
-            deliver(handler, message, binary)
-            sent += 1
-        except WebSocketClosedError:
-            closed += 1
-        except StreamBufferFullError:
-            dropped += 1
-    return FanOut(sent, dropped, closed)
+    elif isinstance(message, bytes) and not binary:
+        message.decode()  # a client must drop its connection over text that is not UTF-8 (RFC 6455 §8.1)
+    return Message(message, binary)
 
 
-def _discard(index: dict[str, dict[AuthSession, None]], key: str, session: AuthSession) -> None:
+def _discard(index: dict[str, dict[AuthSession, Writer]], key: str, session: AuthSession) -> None:
     members = index.get(key)
     if members is not None:
         members.pop(session, None)
         if not members:
             del index[key]
-
-
-def _retrieve(written: asyncio.Future[None]) -> None:
-    """Look at a write's failure, which is the client's leaving, so that asyncio does not complain that nobody did."""
-    if not written.cancelled():
-        written.exception()

@@ -65,6 +65,7 @@ USER_MISMATCH = Close(CloseCode.FORBIDDEN, "user_mismatch")
 FORBIDDEN = Close(CloseCode.FORBIDDEN, "forbidden")
 AUTH_TIMEOUT = Close(CloseCode.AUTH_TIMEOUT, "auth_timeout")
 INTERNAL = Close(CloseCode.INTERNAL_ERROR, "internal")
+SLOW_READER = Close(CloseCode.TRY_AGAIN_LATER, "slow_reader")
 RESTART = Close(CloseCode.SERVICE_RESTART, "restart")
 
 

@@ -24,7 +24,6 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 
 from tornado_wsauth import handshake, log, wire
 from tornado_wsauth.auth import new_session_id
-from tornado_wsauth.connections import deliver
 from tornado_wsauth.errors import AuthError, KeySourceError
 from tornado_wsauth.gate import (
     CLOSED,
@@ -38,11 +37,13 @@ from tornado_wsauth.gate import (
     OPEN,
     PROCEED,
     RESTART,
+    SLOW_READER,
     Check,
     Close,
     Gate,
     Pass,
 )
+from tornado_wsauth.message import Message
 from tornado_wsauth.redaction import take_query_argument
 from tornado_wsauth.session import AuthSession
 
@@ -65,6 +66,8 @@ def _ignore(*args: object, **kwargs: object) -> None:
 def _allow_any_origin(origin: str) -> bool:
     return True
 
+
+ABORT_AFTER = 0.5  # seconds that a slow reader is given to read what is queued, and why it is closed
 
 _NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
 
@@ -253,6 +256,19 @@ class Guard:
             object.__setattr__(handler, "on_close", _ignore)
         handler.on_ws_connection_close(close_code, close_reason)
 
+    def tornado_writes(self) -> None:
+        """Tornado sends a frame by itself; what we send next must look whether that went out whole."""
+        if self.session is not None:
+            self.session.writer.idle = False
+
+    def too_slow(self) -> None:
+        """The client reads too slowly. Behind all that is queued it may never see why, so it is not given long."""
+        if self.session is None or self.gate.state is CLOSED:
+            return
+        abort = self.session.writer.abort
+        self.close(SLOW_READER, f"more than {self.auth.max_buffer_bytes} bytes are queued")
+        self._timer = self.auth.clock.call_later(ABORT_AFTER, abort)
+
     def log_exception(self, *exc_info: Any) -> None:
         self.handler.log_exception(*exc_info)
 
@@ -291,8 +307,10 @@ class Guard:
     def _let_in(self, user: Any, claims: dict[str, Any]) -> None:
         """Register the connection, then say so. Nothing awaits in between, so no broadcast overtakes ``auth_ok``."""
         assert self.gate.user_id is not None
+        self._stop_waiting()
         session = AuthSession(
             self.handler,
+            self._give_writer(),
             self.auth.connections,
             user_id=self.gate.user_id,
             session_id=new_session_id(claims),
@@ -300,13 +318,11 @@ class Guard:
         )
         self.session = session
         self.handler.current_user = user
-        self._stop_waiting()
-        self._give_connection_back()
         self.auth.connections.add(session)
         self._log("accepted", "auth_ok", None)
         auth_ok = {"type": "auth_ok", "user_id": session.user_id, "expires_at": session.expires_at}
         with contextlib.suppress(WebSocketClosedError):  # the client has just gone, and on_close() is on its way
-            deliver(self.handler, json_encode(auth_ok))
+            session.writer.send(Message(json_encode(auth_ok)))
 
     async def _open_application(self) -> None:
         args, kwargs = self._open_arguments
@@ -353,6 +369,8 @@ class Guard:
         """Carry out a decision to close. The base class's method: a subclass's may take no code."""
         self._log("closed" if self.session else "refused", close.reason, close.code, detail)
         self._give_connection_back()
+        if self.session is not None and close is not RESTART:
+            self.session.writer.discard()  # whoever may not stay gets nothing more
         WebSocketHandler.close(self.handler, close.code, close.reason)
         self._release()
         if self.session is None:
@@ -380,6 +398,15 @@ class Guard:
         if connection is not None:
             wire.set_max_message_size(connection, self._message_limit)
             wire.give_back(self.handler, connection)
+
+    def _give_writer(self) -> wire.Writer:
+        """Let the handler write, in turn with what is broadcast."""
+        connection = self._connection
+        assert connection is not None
+        self._give_connection_back()
+        writer = wire.Writer(connection, self.auth.connections.dispatcher)
+        wire.give_back(self.handler, writer)
+        return writer
 
     def _stop_waiting(self) -> None:
         self.auth.pending.discard(self)

@@ -15,6 +15,7 @@ from tornado.websocket import WebSocketClosedError
 if TYPE_CHECKING:
     from tornado_wsauth.connections import Connections
     from tornado_wsauth.mixin import WebSocketAuthMixin
+    from tornado_wsauth.wire import Writer
 
 
 class AuthSession:
@@ -23,11 +24,22 @@ class AuthSession:
     It stays readable afterwards, so that ``on_close`` can still ask whose connection that was.
     """
 
-    __slots__ = ("_connections", "_groups", "_tickers", "claims", "expires_at", "handler", "session_id", "user_id")
+    __slots__ = (
+        "_connections",
+        "_groups",
+        "_tickers",
+        "claims",
+        "expires_at",
+        "handler",
+        "session_id",
+        "user_id",
+        "writer",
+    )
 
     def __init__(
         self,
         handler: WebSocketAuthMixin,
+        writer: Writer,
         connections: Connections,
         *,
         user_id: str,
@@ -36,6 +48,7 @@ class AuthSession:
     ) -> None:
         self.handler = handler
         """The handler of this connection; it is gone once the connection is over."""
+        self.writer = writer  # for `connections`; it is gone with the handler
         self.user_id = user_id
         """The user both the connection token and the JWT were issued to."""
         self.session_id = session_id
@@ -95,6 +108,8 @@ class AuthSession:
         self._groups = None
         if hasattr(self, "handler"):
             del self.handler  # it has a way back to this session
+            self.writer.discard()
+            del self.writer
         self._stop_tickers()
 
     def _stop_tickers(self) -> None:

@@ -1,14 +1,21 @@
 """The only module that touches what Tornado does not document. ``tests/test_wire.py`` pins each thing it relies on.
 
-`connections` and `mixin` import it; it imports none of our modules.
+`connections`, `handshake`, `guard` and `mixin` import it; of ours, it imports `message`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+from collections.abc import Collection, Hashable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
-from tornado.websocket import WebSocketHandler, WebSocketProtocol
+from tornado.iostream import IOStream, SSLIOStream, StreamBufferFullError, StreamClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
+
+from tornado_wsauth.message import Message
 
 CURRENT_USER = "_current_user"
 """Where a handler keeps ``current_user``; the mixin gives it a slot, and one to its own attribute.
@@ -19,7 +26,7 @@ the guard two more, and a 30th would cost every connection a dictionary of its o
 
 
 class Delegate(Protocol):
-    """What Tornado's protocol object calls as a connection lives: usually a handler."""
+    """What Tornado's protocol object calls as a connection lives, usually a handler; and what a `Writer` does."""
 
     def on_message(self, message: str | bytes) -> object: ...
     def on_ping(self, data: bytes) -> object: ...
@@ -28,6 +35,8 @@ class Delegate(Protocol):
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None: ...
+    def tornado_writes(self) -> None: ...
+    def too_slow(self) -> None: ...
 
 
 class MutedConnection:
@@ -68,10 +77,10 @@ def take_over(handler: WebSocketHandler, delegate: Delegate) -> WebSocketProtoco
     return connection
 
 
-def give_back(handler: WebSocketHandler, connection: WebSocketProtocol) -> None:
+def give_back(handler: WebSocketHandler, connection: WebSocketProtocol | Writer) -> None:
     """Let ``handler`` write to its ``connection``, unless it has closed it."""
     if handler.ws_connection is not None:
-        handler.ws_connection = connection
+        handler.ws_connection = connection  # type: ignore[assignment]
 
 
 def is_closing(connection: WebSocketProtocol) -> bool:
@@ -125,3 +134,258 @@ def refuses_origin(handler: WebSocketHandler) -> bool:
     headers = handler.request.headers
     origin = headers.get("Origin", headers.get("Sec-Websocket-Origin"))
     return origin is not None and not handler.check_origin(origin)
+
+
+# Sending --------------------------------------------------------------------------------------------------------------
+
+
+class Traffic(Protocol):
+    """What a writer knows of the messages to many, and they of it."""
+
+    lagging: set[Writer]
+    """Those that had something queued, or began to close, when they were last written to."""
+
+    @property
+    def unfinished(self) -> Collection[object]:
+        """The messages that are not sent to everyone yet."""
+
+    def catch_up(self, writer: Writer) -> None:
+        """Send to ``writer`` whatever it has not had of them."""
+
+
+class _NoTraffic:
+    """For a connection that gets nothing more."""
+
+    lagging: set[Writer] = set()  # noqa: RUF012 - nobody reads it
+    unfinished: Collection[object] = ()
+
+    def catch_up(self, writer: Writer) -> None: ...
+
+
+class _WatchedProtocol(WebSocketProtocol13):
+    """Says so when Tornado has a frame of its own to send, such as a pong or a close frame.
+
+    A connection takes this class when it gets a `Writer`. An attribute on the instance would do the same, and cost
+    every connection a dictionary of its own.
+    """
+
+    def _write_frame(self, *args: Any, **kwargs: Any) -> Any:
+        delegate: Any = self.handler
+        delegate.tornado_writes()
+        return super()._write_frame(*args, **kwargs)
+
+
+class Writer:
+    """The sending half of an authenticated connection. A handler has it in place of Tornado's protocol object.
+
+    A message to a connection with nothing queued goes straight to its socket; what the socket does not take, and
+    whatever comes after that, goes through Tornado's own buffer. A connection that compresses, and one that is
+    built in a way we do not know, has Tornado frame its messages, too.
+
+    What a handler sends comes after what is unfinished of ``traffic``, so the order is always the one of the calls.
+    """
+
+    __slots__ = ("_connection", "_framed", "_kept", "_socket", "_stream", "_traffic", "idle")
+
+    def __init__(self, connection: WebSocketProtocol, traffic: Traffic) -> None:
+        self._connection: Any = connection
+        self._traffic = traffic
+        self._kept: dict[Hashable, Message] | None = None  # for a slow reader, the newest on each topic
+        self._stream: Any = None  # None: how much is queued cannot be known
+        self._socket: Any = None  # None: never past the stream
+        self._framed = False  # the stream takes frames of ours
+        self.idle = False  # nothing is queued and no close frame was sent: the socket may be written to
+        try:
+            self._recognize()
+        except AttributeError as error:
+            _warn_of_unknown_tornado(error)
+
+    def _recognize(self) -> None:
+        """Find out which ways of sending there are. Raises `AttributeError` in a Tornado that we do not know."""
+        connection = self._connection
+        if type(connection) is not WebSocketProtocol13 or type(connection.stream) not in (IOStream, SSLIOStream):
+            return
+        stream, framed = connection.stream, connection._compressor is None
+        _ = stream._write_buffer._size, connection._write_frame, connection.handler
+        self._stream, self._framed = stream, framed
+        if framed and type(stream) is IOStream and os.name == "posix":  # Windows chokes on large pieces
+            self._socket = stream.socket
+            self.idle = not stream._write_buffer._size
+            connection.__class__ = _WatchedProtocol
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else an application looks for on its connection is Tornado's."""
+        return getattr(self._connection, name)
+
+    # What a handler calls, through Tornado's `WebSocketHandler`
+
+    def write_message(self, message: str | bytes, binary: bool = False) -> asyncio.Future[None]:
+        """Send ``message``. The future is done when the kernel has it, or fails with `WebSocketClosedError`."""
+        if self._traffic.unfinished:
+            self._traffic.catch_up(self)
+        return self.send(Message(message, binary))
+
+    def write_ping(self, data: bytes) -> None:
+        self._settle()
+        self._connection.write_ping(data)
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        self._settle()
+        self._traffic.lagging.add(self)
+        self._connection.close(code, reason)
+
+    def is_closing(self) -> bool:
+        closing: bool = self._connection.is_closing()
+        return closing
+
+    def _settle(self) -> None:
+        if self._traffic.unfinished:
+            self._traffic.catch_up(self)
+        self._flush()
+
+    # What `fanout` calls
+
+    def queued(self) -> int:
+        """Return how many bytes wait to be sent; 0 where that cannot be known."""
+        if self._stream is None or self._stream.closed():
+            return 0
+        queued: int = self._stream._write_buffer._size
+        return queued
+
+    def send(self, message: Message) -> asyncio.Future[None]:
+        """Send ``message`` after what is kept. Raises `WebSocketClosedError`, or `StreamBufferFullError`."""
+        if self._kept is not None:
+            self._flush()
+        if self.is_closing():
+            raise WebSocketClosedError
+        if self._framed:
+            return self._write_frame(message.frame)
+        written: asyncio.Future[None] = self._connection.write_message(message.content, message.binary)
+        written.add_done_callback(_retrieve)
+        if self.queued():
+            self._traffic.lagging.add(self)
+        return written
+
+    def keep(self, message: Message, topic: Hashable) -> None:
+        """Send ``message`` when the client has read what is queued, unless a newer one on ``topic`` comes first."""
+        if self._kept is None:
+            self._kept = {}
+            self._stream.write(b"").add_done_callback(self._drained)
+        self._kept.pop(topic, None)
+        self._kept[topic] = message
+
+    def too_slow(self) -> None:
+        """Have the connection closed for its slowness."""
+        self._connection.handler.too_slow()
+
+    def discard(self) -> None:
+        """Forget what was broadcast before, and write no more past the stream."""
+        self._traffic.lagging.discard(self)
+        self._traffic = _NoTraffic()
+        self._kept = None
+        self.idle = False
+        if self._socket is not None:
+            self._socket = None
+            self._connection.__class__ = WebSocketProtocol13
+
+    def abort(self) -> None:
+        """End the connection at once, and with it what its stream has queued."""
+        self._connection._abort()
+
+    def _drained(self, written: asyncio.Future[None]) -> None:
+        if not written.cancelled() and written.exception() is None:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what is kept, unless the connection is closing."""
+        kept, self._kept = self._kept, None
+        for message in (kept or {}).values():
+            try:
+                self.send(message)
+            except WebSocketClosedError:
+                return
+            except StreamBufferFullError:
+                self.too_slow()
+                return
+
+    def _write_frame(self, frame: bytes) -> asyncio.Future[None]:
+        sent = 0
+        if not self.idle and self._socket is not None:
+            self.idle = not self._stream._write_buffer._size
+        if self.idle:
+            try:
+                sent = self._socket.send(frame)
+            except OSError:  # no room; or the connection broke, which the stream finds out and deals with
+                sent = 0
+            if sent == len(frame):
+                done: asyncio.Future[None] = asyncio.Future()
+                done.set_result(None)
+                return done
+        return self._write_rest(frame, sent)
+
+    def _write_rest(self, frame: bytes, sent: int) -> asyncio.Future[None]:
+        """Have the stream send what the socket has not taken of ``frame``. Raises what `send` does."""
+        self.idle = False
+        promise: asyncio.Future[None] = asyncio.Future()
+
+        def settle(written: asyncio.Future[None]) -> None:
+            if promise.done():
+                return
+            if written.cancelled() or written.exception() is not None:
+                promise.set_exception(WebSocketClosedError())
+                _retrieve(promise)
+            else:
+                promise.set_result(None)
+
+        try:
+            self._stream.write(memoryview(frame)[sent:]).add_done_callback(settle)
+        except StreamClosedError:
+            raise WebSocketClosedError from None
+        except StreamBufferFullError:
+            if sent:
+                self.abort()  # half a frame is out, and nothing can follow but its other half
+            raise
+        self._traffic.lagging.add(self)
+        return promise
+
+
+def send_to_idle(writers: Sequence[Writer], message: Message) -> list[Writer]:
+    """Hand ``message`` to the sockets of those ``writers`` that have nothing queued; return the others."""
+    frame = message.frame
+    size = len(frame)
+    others = []
+    for writer in writers:
+        if not writer.idle:
+            others.append(writer)
+            continue
+        try:
+            sent = writer._socket.send(frame)
+        except OSError:  # no room, or closed
+            others.append(writer)
+            continue
+        if sent != size:
+            try:
+                writer._write_rest(frame, sent)
+            except (WebSocketClosedError, StreamBufferFullError):
+                others.append(writer)
+    return others
+
+
+def _retrieve(written: asyncio.Future[None]) -> None:
+    """Look at a write's failure, which is the client's leaving, so that asyncio does not complain that nobody did."""
+    if not written.cancelled():
+        written.exception()
+
+
+_warned = False
+
+
+def _warn_of_unknown_tornado(error: AttributeError) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        logging.getLogger("tornado_wsauth").warning(
+            "this Tornado is not built as expected (%s): messages take the slower way through write_message(), and "
+            "max_buffer_bytes is not enforced; look for a newer tornado_wsauth",
+            error,
+        )

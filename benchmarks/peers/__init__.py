@@ -1,0 +1,1 @@
+"""The servers of other libraries that ``benchmarks.fanout`` compares with ours."""
