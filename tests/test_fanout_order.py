@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import pytest
+from tornado.websocket import WebSocketClosedError
 
 from tests.fanout import (
     Narrow,
@@ -25,7 +26,19 @@ from tests.fanout import (
     stall,
     texts_until,
 )
-from tests.support import BINARY, CLOSE, PING, TEXT, RawClient, Server, make_auth, nothing_is_left, settle, until
+from tests.support import (
+    BINARY,
+    CLOSE,
+    PING,
+    TEXT,
+    RawClient,
+    Server,
+    frame,
+    make_auth,
+    nothing_is_left,
+    settle,
+    until,
+)
 from tornado_wsauth import FanOut
 from tornado_wsauth.gate import JWT_EXPIRED
 
@@ -314,5 +327,73 @@ async def test_a_slow_reader_that_leaves_with_a_message_kept_for_it_is_forgotten
     assert connections.broadcast("after", slow="latest") == FanOut(1, 0, 0)
     assert await texts_until(fast, "after") == ["kept", "after"]
     fast.abort()
+    await nothing_is_left(server)
+    assert complaints(caplog) == []
+
+
+@pytest.mark.gen_test
+async def test_what_is_kept_on_several_topics_arrives_in_the_order_of_the_newest(serve, login):
+    # A33
+    class Chat(Narrow):
+        pass
+
+    server = serve(Chat, auth=make_auth(max_buffer_bytes=100_000))
+    connections = connections_of(server)
+    slow = await login(server, "slow")
+    await until(lambda: Chat.events == ["open"])
+    handler_of(server, "slow").auth_session.join("red")
+    stall(slow)
+    number = await clog(server)
+    connections.broadcast("old", slow="latest")
+    connections.broadcast("red", group="red", slow="latest")
+    connections.send_to_user("slow", "to him", slow="latest")
+    connections.broadcast("new", slow="latest")
+    resume(slow)
+    await read_blocks(slow, number)
+    assert await texts_until(slow, "new") == ["red", "to him", "new"]
+
+
+@pytest.mark.gen_test
+async def test_awaiting_a_message_that_the_client_never_took_says_that_it_is_gone(serve, login):
+    # A33
+    class Chat(Narrow):
+        pass
+
+    server = serve(Chat)
+    slow = await login(server, "slow")
+    await until(lambda: Chat.events == ["open"])
+    stall(slow)
+    written = handler_of(server, "slow").write_message("x" * 10_000_000)
+    assert not written.done()
+    reset(slow)
+    with pytest.raises(WebSocketClosedError):
+        await written
+
+
+@pytest.mark.gen_test
+async def test_half_a_frame_that_tornados_limit_leaves_ends_the_connection(serve, login):
+    # A33
+    class Chat(Narrow):
+        pass
+
+    server = serve(Chat)
+    connections = connections_of(server)
+    client = await login(server, "slow")
+    await until(lambda: Chat.events == ["open"])
+    stall(client)
+    handler = handler_of(server, "slow")
+    handler.ws_connection.stream.max_write_buffer_size = 1000
+    assert connections.broadcast("x" * 10_000_000, slow="drop") == FanOut(0, 0, 1)
+    await until(lambda: len(connections) == 0)
+
+
+@pytest.mark.gen_test
+async def test_a_ping_that_comes_after_our_close_disturbs_nothing(serve, login, caplog):
+    # A33
+    server = serve(Prompt)
+    client = await login(server, "alice")
+    handler_of(server, "alice")._wsauth_guard.close(JWT_EXPIRED)
+    assert await client.read_close() == (4401, "jwt_expired")
+    client.send(frame(b"", PING) + frame(b"\x11\x31", CLOSE))
     await nothing_is_left(server)
     assert complaints(caplog) == []

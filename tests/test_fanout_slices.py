@@ -348,3 +348,50 @@ async def test_a_stalled_reader_in_a_later_slice_is_counted_when_the_broadcast_i
         assert payload == b"kept"
         opcode, payload = await slow.read_frame()
     assert (opcode, payload) == (CLOSE, b"\x03\xf5slow_reader")
+
+
+@pytest.mark.gen_test
+async def test_who_is_closing_when_the_broadcast_is_made_counts_as_closed_in_a_later_slice_too(
+    serve, login, monkeypatch
+):
+    # A33
+    slice_by(monkeypatch)
+    server = serve(Prompt)
+    clients = await log_in(login, server, 3)
+    handler_of(server, "user 2").close(4000, "bye")
+    assert connections_of(server).broadcast("news", slow="latest") == FanOut(2, 0, 1)
+    assert await clients[2].read_close() == (4000, "bye")
+    assert [(await client.read_frame())[1] for client in clients[:2]] == [b"news"] * 2
+
+
+@pytest.mark.gen_test
+async def test_a_stalled_reader_that_compresses_is_counted_in_a_later_slice_too(serve, login, connect, monkeypatch):
+    # A32
+    class Chat(Narrow):
+        def get_compression_options(self) -> dict[str, Any]:
+            return {}
+
+    server = serve(Chat, auth=make_auth(max_buffer_bytes=100_000))
+    await login(server)
+    slow, _ = await connect(server, "slow", Sec_WebSocket_Extensions="permessage-deflate")
+    slow.send_text(jwt_message(make_jwt("slow")))
+    await slow.read_frame()
+    await until(lambda: len(Chat.events) == 2)
+    stall(slow)
+    await clog(server)
+    slice_by(monkeypatch)
+    assert connections_of(server).broadcast("dropped", slow="drop") == FanOut(1, 1, 0)
+
+
+@pytest.mark.gen_test
+async def test_broadcasts_that_come_faster_than_slices_do_not_pile_up(serve, login, monkeypatch):
+    # A32, A33
+    slice_by(monkeypatch)
+    server = serve(Prompt)
+    connections = connections_of(server)
+    clients = await log_in(login, server, 3)
+    for number in range(100):
+        connections.broadcast(f"{number}")
+    assert len(connections.dispatcher.unfinished) <= 16
+    for client in clients:
+        assert await texts_until(client, "99") == [f"{number}" for number in range(100)]

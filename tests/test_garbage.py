@@ -97,6 +97,14 @@ async def reset_from_inside(server: Server) -> None:
     (await all_the_way(server)).abort()
 
 
+async def reset_unread(server: Server) -> None:
+    client = await all_the_way(server)
+    client.writer.transport.pause_reading()
+    while server.auth.connections.broadcast("x" * 100_000, slow="drop").sent:
+        await asyncio.sleep(0)
+    client.abort()
+
+
 async def closed_for_an_exception(server: Server) -> None:
     client = await all_the_way(server)
     client.send_text("boom")
@@ -163,4 +171,23 @@ async def test_a_connection_that_ended_leaves_no_reference_cycle(serve, handler,
         await until(lambda: born[0]() is None)
     finally:
         gc.enable()
+        logging.getLogger("tornado.application").disabled = False
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("visit", [gone_from_inside, reset_from_inside, reset_unread, closed_for_an_exception])
+async def test_what_a_connection_was_written_through_goes_with_it(serve, visit):
+    streams: list[weakref.ref[Any]] = []
+
+    class Chat(Watched):
+        def open(self):
+            streams.append(weakref.ref(self.ws_connection.stream))
+
+    logging.getLogger("tornado.application").disabled = True  # pytest keeps the records, and they the frames
+    try:
+        server = serve(Chat)
+        await visit(server)
+        await nothing_is_left(server)
+        await until(lambda: gc.collect() >= 0 and streams[0]() is None)
+    finally:
         logging.getLogger("tornado.application").disabled = False

@@ -9,6 +9,7 @@ import pytest
 import tornado.iostream
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from tests.fanout import tls_port, websockets_client
 from tests.support import Echo, frame, jwt_message, make_jwt, until
 from tornado_wsauth import fanout, wire
 from tornado_wsauth.message import Message
@@ -299,3 +300,18 @@ async def test_in_a_tornado_that_is_built_otherwise_everything_goes_through_writ
     warnings = [record.getMessage() for record in caplog.records if "write_message()" in record.getMessage()]
     assert len(warnings) == 1
     assert "_size" in warnings[0]
+
+
+@pytest.mark.gen_test
+async def test_a_connection_over_tls_is_never_written_to_past_its_stream(serve, tmp_path):  # A33
+    class Chat(Keeping):
+        pass
+
+    server = serve(Chat)
+    async with tls_port(server, tmp_path) as tls, websockets_client(server, "alice", tls=tls) as client:
+        (handler,) = Chat.handlers
+        writer = handler.ws_connection
+        assert (writer._framed, writer._socket, writer.idle) == (True, None, False)
+        writer.send(Message("hello"))
+        assert await client.recv() == "hello"
+        assert not writer.idle

@@ -150,12 +150,13 @@ class Dispatcher:
             closing, queued = writer.is_closing(), writer.queued()
             if not queued and not closing:
                 self.lagging.discard(writer)
-            elif writer in remainder and (closing or queued > self._max_buffer_bytes) and remainder.slow != "latest":
-                outcome = "dropped" if remainder.slow == "drop" and not closing else "closed"
-                if outcome == "dropped":
-                    remainder.claim(writer)
+            elif writer in remainder and (closing or (queued > self._max_buffer_bytes and remainder.slow != "latest")):
                 counts["sent"] -= 1
-                counts[outcome] += 1
+                if remainder.slow == "drop" and not closing:
+                    remainder.claim(writer)
+                    counts["dropped"] += 1
+                else:
+                    counts["closed"] += 1
 
     def _postpone(self, remainder: Remainder) -> None:
         while len(self.unfinished) >= MOST_UNFINISHED:

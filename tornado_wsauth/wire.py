@@ -156,8 +156,10 @@ class Traffic(Protocol):
 class _NoTraffic:
     """For a connection that gets nothing more."""
 
-    lagging: set[Writer] = set()  # noqa: RUF012 - nobody reads it
     unfinished: Collection[object] = ()
+
+    def __init__(self) -> None:
+        self.lagging: set[Writer] = set()  # that of its one connection, or it would outlive it
 
     def catch_up(self, writer: Writer) -> None: ...
 
