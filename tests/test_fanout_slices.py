@@ -395,3 +395,17 @@ async def test_broadcasts_that_come_faster_than_slices_do_not_pile_up(serve, log
     assert len(connections.dispatcher.unfinished) <= 16
     for client in clients:
         assert await texts_until(client, "99") == [f"{number}" for number in range(100)]
+
+
+@pytest.mark.gen_test
+async def test_a_restart_lets_everyone_have_what_was_broadcast_before_it(serve, login, monkeypatch):
+    # A33
+    slice_by(monkeypatch)
+    server = serve(Prompt)
+    clients = await log_in(login, server, 3)
+    connections_of(server).broadcast("back soon")
+    assert server.auth is not None
+    await server.auth.close()
+    for client in clients:
+        assert (await client.read_frame())[1] == b"back soon"
+        assert await client.read_close() == (1012, "restart")

@@ -178,6 +178,7 @@ async def test_a_slow_reader_is_out_at_once_and_cut_off_half_a_second_later(narr
     fast = await login(server, "fast")
     await log_in_slow(login, server)
     handler = handler_of(server, "slow")
+    stream = handler.ws_connection.stream
     handler.auth_session.join("red")
     await clog(server)
     assert connections.broadcast("news") == FanOut(1, 0, 1)
@@ -187,8 +188,9 @@ async def test_a_slow_reader_is_out_at_once_and_cut_off_half_a_second_later(narr
     await settle()
     clock.advance(0.49)
     await settle()
-    assert "close" not in chat.events, "the client has half a second to answer"
+    assert not stream.closed(), "the client has half a second to answer"
     clock.advance(0.02)
+    assert stream.closed()
     await until(lambda: "close" in chat.events)
     clock.advance(60)
     await settle()
