@@ -63,7 +63,7 @@ def make_app(
         ],
         wsauth=auth,
         wsauth_expired=WSAuth(verifier, auth.tokens, token_ttl=1e-6),
-        broadcaster=Broadcaster(auth, news, broadcast_interval_ms),
+        broadcaster=Broadcaster(auth, news, broadcast_interval_ms, slow="latest"),
         tick_interval_ms=tick_interval_ms,
         jwt_key=key,
         websocket_ping_interval=30,
