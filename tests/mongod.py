@@ -98,6 +98,10 @@ class Member:
             self._process.wait()
             self._process = None
 
+    def is_running(self) -> bool:
+        """Say whether it was started and not killed since."""
+        return self._process is not None
+
     def check_alive(self) -> None:
         """Raise `RuntimeError` with the end of its log if the process has ended."""
         if self._process is not None and self._process.poll() is not None:
@@ -142,6 +146,12 @@ class ReplicaSet:
     def primary(self) -> Member:
         """Return the member that is primary now, waiting for an election if there is none."""
         return _poll("a primary", lambda: next((m for m in self.members if self._state(m) == "primary"), None))
+
+    def start_all(self) -> None:
+        """Start the members that were killed. Call it from the main thread, as `Member.start`."""
+        for member in self.members:
+            if not member.is_running():
+                member.start()
 
     def wait_until_all_serve(self) -> None:
         """Wait until there is a primary and every other member is its secondary."""
