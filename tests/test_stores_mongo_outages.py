@@ -170,18 +170,19 @@ async def test_no_token_is_redeemed_twice_or_lost_while_primaries_are_killed() -
         store = MongoTokenStore(client.app.tokens, timeout=15)
         await store.start()
         tally: Counter[str] = Counter()
-        workers = [asyncio.create_task(keep_redeeming(store, tally)) for _ in range(4)]
+        over = asyncio.Event()
+        workers = [asyncio.create_task(keep_redeeming(store, tally, over)) for _ in range(4)]
         try:
             await kill_primary(replica_set, tally, workers)
             replica_set.start_all()  # not in a thread, with which it would die
             await asyncio.to_thread(replica_set.wait_until_all_serve)
             await kill_primary(replica_set, tally, workers)
         finally:
-            for worker in workers:
-                worker.cancel()
+            # Not cancelled: on Python 3.11, asyncio.wait_for() in the driver may lose that, and they would go on.
+            over.set()
             ended = await asyncio.gather(*workers, return_exceptions=True)
             await close_client(client)
-    assert [type(end) for end in ended] == [asyncio.CancelledError] * 4, ended
+    assert ended == [None] * 4
     assert tally["won twice"] == tally["lost"] == 0, tally
     assert tally["won"] > 40, tally
     assert tally["unclear"] < tally["won"] / 10, tally
@@ -191,20 +192,17 @@ async def kill_primary(replica_set: ReplicaSet, tally: Counter[str], workers: li
     """End the primary, and wait until 20 tokens were redeemed on the next one."""
     primary = await asyncio.to_thread(replica_set.primary)
     primary.kill()
-    served, killed_at = tally["won"], time.monotonic()
+    served = tally["won"]
     while tally["won"] < served + 20:
         for worker in workers:
             if worker.done():
                 worker.result()  # raises what ended it
-        if time.monotonic() > killed_at + 30:
-            # On a busy machine, the two that are left may fail to elect one of them for long. Three do not.
-            replica_set.start_all()
         await asyncio.sleep(0.05)
 
 
-async def keep_redeeming(store: MongoTokenStore, tally: Counter[str]) -> None:
+async def keep_redeeming(store: MongoTokenStore, tally: Counter[str], over: asyncio.Event) -> None:
     """Issue token after token, redeem each twice at the same time, and count what came of it."""
-    while True:
+    while not over.is_set():
         try:
             token = await store.issue("ann", 600)
         except TokenStoreError:
