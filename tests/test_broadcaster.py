@@ -350,6 +350,8 @@ async def test_jitter_spreads_the_interval(serve, login, broadcaster, monkeypatc
         ("jitter", (Callback("tick"), 1000), {"jitter": float("nan")}),
         ("jitter", (Callback("tick"), 1000), {"jitter": "0.1"}),
         ("jitter", (Callback("tick"), 1000), {"jitter": None}),
+        ("slow", (Callback("tick"), 1000), {"slow": "later"}),
+        ("slow", (Callback("tick"), 1000), {"slow": None}),
     ],
 )
 def test_an_option_that_cannot_be_right_is_a_configuration_error_that_says_what_to_do(option, arguments, options):
@@ -358,3 +360,21 @@ def test_an_option_that_cannot_be_right_is_a_configuration_error_that_says_what_
     value = options.get(option, arguments[["callback", "interval_ms", None].index(option)] if not options else None)
     assert str(raised.value).startswith(f"Broadcaster({option}={value!r}): must be ")
     assert isinstance(raised.value, ValueError)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("slow", ["close", "drop", "latest"])
+async def test_what_becomes_of_slow_readers_is_what_the_broadcaster_was_told(serve, login, monkeypatch, slow):
+    # A32
+    told: list[str] = []
+    server = serve()
+    await login(server)
+    broadcast = server.auth.connections.broadcast
+    monkeypatch.setattr(
+        server.auth.connections, "broadcast", lambda *args, **kw: (told.append(kw["slow"]), broadcast(*args, **kw))
+    )
+    broadcaster = Broadcaster(server.auth, Callback("tick"), INTERVAL_MS, slow=slow)
+    broadcaster.start()
+    await until(lambda: bool(told))
+    broadcaster.stop()
+    assert set(told) == {slow}
