@@ -1,6 +1,6 @@
 """`Message`: one message, encoded and framed once for however many connections get it.
 
-`connections` makes them, and `wire` sends them.
+`connections` makes them for many, `guard` and `wire` for one; `wire` sends them. It imports none of our modules.
 """
 
 from __future__ import annotations

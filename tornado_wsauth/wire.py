@@ -1,6 +1,6 @@
 """The only module that touches what Tornado does not document. ``tests/test_wire.py`` pins each thing it relies on.
 
-`connections`, `handshake`, `guard` and `mixin` import it; of ours, it imports `message`.
+`fanout`, `handshake`, `guard` and `mixin` import it; of ours, it imports `message`.
 """
 
 from __future__ import annotations
