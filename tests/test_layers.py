@@ -111,6 +111,8 @@ LAYERS = [
     {"guard"},
     {"mixin", "token_handler", "broadcaster"},
     {"__init__"},
+    {"testing.client", "testing.clock"},
+    {"testing.__init__"},
 ]
 
 
