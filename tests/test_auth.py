@@ -458,8 +458,8 @@ async def test_close_ends_every_connection_at_whichever_step(serve, connect, log
     authenticated = await login(server, "alice")
     waiting, _ = await connect(server, "bob")
     assert (len(auth.connections), len(auth.pending)) == (1, 1)
-    await auth.close()
-    await auth.close()
+    await auth.close(grace=0)
+    await auth.close(grace=0)
     assert auth.closing
     assert (len(auth.connections), len(auth.pending)) == (0, 0)
     assert await authenticated.read_close() == (1012, "restart")

@@ -235,7 +235,7 @@ async def test_a_token_in_a_request_while_closing_or_full_is_seen_nowhere(serve,
     _, response = await connect(server, path=f"/ws?token={CANARY}")
     assert (response.status, response.json()["error"]) == (503, "too_many_pending")
     everything.add(response)
-    await auth.close()
+    await auth.close(grace=0)
     _, response = await connect(server, path=f"/ws?token={CANARY}")
     assert (response.status, response.json()["error"]) == (503, "closing")
     everything.add(response)

@@ -253,7 +253,7 @@ async def test_a_connection_that_is_closing_is_not_counted_as_sent(serve, login)
 async def test_after_we_decided_to_close_nothing_more_is_broadcast(serve, login):  # A31
     server = serve()
     client = await login(server)
-    await server.auth.close()
+    await server.auth.close(grace=0)
     assert len(server.auth.connections) == 0
     assert server.auth.connections.broadcast("too late") == FanOut(0, 0, 0)
     assert await client.read_close() == (1012, "restart")

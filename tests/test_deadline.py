@@ -175,7 +175,7 @@ async def test_closing_wsauth_ends_a_verifier_that_hangs(serve, connect):
     client, _ = await connect(server)
     client.send(frame(jwt_message(held_jwt(verifier)).encode()) + frame(b"hello"))
     await verifier.entered.wait()
-    await server.auth.close()
+    await server.auth.close(grace=0)
     assert (await client.read_close())[0] == 1012
     await until(lambda: verifier.cancelled)
     await nothing_is_left(server)

@@ -61,6 +61,7 @@ def test_these_are_the_public_names():
         "TokenLimitReached",
         "TokenRecord",
         "TokenRejected",
+        "TokenReplay",
         "TokenStore",
         "TokenStoreError",
         "WSAuth",
@@ -202,4 +203,6 @@ def test_the_close_codes_are_those_of_the_protocol():
         "UNAUTHORIZED": 4401,
         "FORBIDDEN": 4403,
         "AUTH_TIMEOUT": 4408,
+        "REPLACED": 4409,
+        "TOO_MANY": 4429,
     }

@@ -140,7 +140,7 @@ async def test_a_stalled_reader_is_found_whatever_the_kind_of_connection(serve, 
     class Chat(Compressing):
         pass
 
-    server = serve(Chat, auth=make_auth(max_buffer_bytes=100_000, clock=clock))
+    server = serve(Chat, auth=make_auth(max_buffer_bytes=300_000, clock=clock))
     connections = connections_of(server)
     async with one_of_each_kind(server, tmp_path) as clients:
         for kind, client in clients.items():

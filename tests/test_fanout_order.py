@@ -189,7 +189,7 @@ async def test_a_connection_that_catches_up_never_has_a_message_too_early(serve,
 
 # --- slow="latest": the newest of what a slow reader misses, in its place ---------------------------------------------
 
-LIMIT = 100_000
+LIMIT = 300_000
 
 
 async def log_in_clogged(login: Any, serve: Any) -> tuple[Server, RawClient, Any, int]:
@@ -337,7 +337,7 @@ async def test_what_is_kept_on_several_topics_arrives_in_the_order_of_the_newest
     class Chat(Narrow):
         pass
 
-    server = serve(Chat, auth=make_auth(max_buffer_bytes=100_000))
+    server = serve(Chat, auth=make_auth(max_buffer_bytes=300_000))
     connections = connections_of(server)
     slow = await login(server, "slow")
     await until(lambda: Chat.events == ["open"])

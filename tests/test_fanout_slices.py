@@ -327,7 +327,7 @@ async def test_a_stalled_reader_in_a_later_slice_is_counted_when_the_broadcast_i
     class Chat(Narrow):
         pass
 
-    server = serve(Chat, auth=make_auth(max_buffer_bytes=100_000))
+    server = serve(Chat, auth=make_auth(max_buffer_bytes=300_000))
     connections = connections_of(server)
     clients = await log_in(login, server, 4)
     slow = await login(server, "slow")
@@ -371,7 +371,7 @@ async def test_a_stalled_reader_that_compresses_is_counted_in_a_later_slice_too(
         def get_compression_options(self) -> dict[str, Any]:
             return {}
 
-    server = serve(Chat, auth=make_auth(max_buffer_bytes=100_000))
+    server = serve(Chat, auth=make_auth(max_buffer_bytes=300_000))
     await login(server)
     slow, _ = await connect(server, "slow", Sec_WebSocket_Extensions="permessage-deflate")
     slow.send_text(jwt_message(make_jwt("slow")))
@@ -405,7 +405,7 @@ async def test_a_restart_lets_everyone_have_what_was_broadcast_before_it(serve, 
     clients = await log_in(login, server, 3)
     connections_of(server).broadcast("back soon")
     assert server.auth is not None
-    await server.auth.close()
+    await server.auth.close(grace=0)
     for client in clients:
         assert (await client.read_frame())[1] == b"back soon"
         assert await client.read_close() == (1012, "restart")

@@ -29,7 +29,7 @@ from tests.fanout import (
 from tests.support import ManualClock, RawClient, Server, make_auth, nothing_is_left, settle, until
 from tornado_wsauth import ConfigurationError, FanOut
 
-LIMIT = 100_000
+LIMIT = 300_000
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ TABLE = {
     (K, "refuse"): (FORBIDDEN, X),
     (P, "admitted"): (IGNORE, P),
     (P, "upgraded"): (IGNORE, P),
-    (P, "frame"): (DELIVER, P),
-    (P, "identified"): (IGNORE, P),
+    (P, "frame"): (Check("a.b.c"), P),  # A24: it renews the session
+    (P, "identified"): (IGNORE, P),  # nothing is being checked
     (P, "accepted"): (IGNORE, P),
     (P, "deadline"): (IGNORE, P),
     (P, "refuse"): (FORBIDDEN, X),

@@ -127,7 +127,7 @@ async def test_closing_wsauth_says_1012_to_the_waiting_and_to_the_open(serve, co
     server = serve(Chat)
     waiting, _ = await connect(server, "bob")
     inside = await login(server)
-    closing = asyncio.ensure_future(server.auth.close())
+    closing = asyncio.ensure_future(server.auth.close(grace=0))
     for client in (waiting, inside):
         assert (await client.read_close())[0] == 1012
         client.send(frame(b"\x03\xf4", CLOSE))
@@ -144,11 +144,11 @@ async def test_closing_wsauth_twice_does_no_more_than_closing_it_once(serve, log
     caplog.set_level(logging.INFO, "tornado_wsauth")
     server = serve()
     client = await login(server)
-    await asyncio.gather(server.auth.close(), server.auth.close())
+    await asyncio.gather(server.auth.close(grace=0), server.auth.close())
     assert (await client.read_close())[0] == 1012
     client.send(frame(b"\x03\xf4", CLOSE))
     assert await client.at_eof()
-    await server.auth.close()
+    await server.auth.close(grace=0)
     records = [record for record in caplog.records if record.name == "tornado_wsauth"]
     assert [(record.event, record.reason) for record in records] == [("accepted", "auth_ok"), ("closed", "restart")]
 
@@ -168,7 +168,7 @@ async def test_closing_wsauth_during_a_slow_open_delivers_nothing_and_on_close_f
     client = await login(server)
     client.send_text("hello")
     await opening.wait()
-    await server.auth.close()
+    await server.auth.close(grace=0)
     assert (await client.read_close())[0] == 1012
     assert len(server.auth.connections) == 0
     opened.set()
@@ -193,7 +193,7 @@ async def test_an_exception_after_we_closed_changes_neither_the_code_nor_the_rec
     client = await login(server)
     client.send_text("hello")
     await handling.wait()
-    await server.auth.close()
+    await server.auth.close(grace=0)
     go_on.set()
     assert (await client.read_close())[0] == 1012
     client.send(frame(b"\x03\xf4", CLOSE))

@@ -143,7 +143,7 @@ async def test_a_closed_wsauth_answers_503_and_asks_no_store(serve):
     store = SpyStore()
     server = serve(auth=make_auth(tokens=store))
     token = await server.auth.issue_token("alice")
-    await server.auth.close()
+    await server.auth.close(grace=0)
     answer = await ask(server, f"/ws?token={token}")
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) > 0
@@ -161,7 +161,7 @@ async def test_a_wsauth_that_closes_during_a_handshake_lets_nobody_through(serve
     store.block()
     connecting = asyncio.ensure_future(connect(server))
     await store.entered.wait()
-    closing = asyncio.ensure_future(server.auth.close())
+    closing = asyncio.ensure_future(server.auth.close(grace=0))
     await settle()
     store.release.set()
     client, response = await connecting
@@ -185,7 +185,7 @@ async def test_a_wsauth_that_closes_while_the_application_prepares_lets_nobody_t
     server = serve(Chat)
     connecting = asyncio.ensure_future(connect(server))
     await Chat.waits.wait()
-    await server.auth.close()
+    await server.auth.close(grace=0)
     Chat.release.set()
     client, response = await connecting
     if response.status == 101:

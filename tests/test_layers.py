@@ -100,12 +100,13 @@ def test_every_store_knows_only_what_a_store_may():
 
 LAYERS = [
     {"errors", "clock", "log", "redaction", "message"},
-    {"tokens", "gate", "verifier", "wire"},
-    {"stores.base", "jwks", "options"},
+    {"tokens", "gate", "verifier", "wire", "agenda", "failures", "pace", "drain"},
+    {"stores.base", "jwks", "options", "binding"},
     {"stores.memory", "stores.mongo", "stores.__init__"},
     {"fanout"},
     {"connections"},
     {"session"},
+    {"lifetime"},
     {"auth"},
     {"handshake"},
     {"guard"},
@@ -149,13 +150,16 @@ def test_a_driver_is_known_only_by_the_module_named_after_it(name):
 def test_only_the_guard_drives_the_gate():
     drivers = {name for name in MODULES if "gate" in ours(name)}
     assert "guard" in drivers
-    assert drivers <= {"guard", "auth"}
-    from_gate = {found for found in imported("auth") if found.startswith("tornado_wsauth.gate.")}
-    assert all(found.rpartition(".")[2].isupper() for found in from_gate), "auth may take a constant, no behaviour"
+    others = drivers - {"guard"}
+    assert others <= {"auth", "handshake", "lifetime"}
+    from_gate = {found for name in others for found in imported(name) if found.startswith("tornado_wsauth.gate.")}
+    taken = {found.rpartition(".")[2] for found in from_gate}
+    assert all(name.isupper() for name in taken - {"Close"}), "they may take a decision, no behaviour"
 
 
 def test_wire_is_used_only_where_tornado_is_wired():
     assert {name for name in MODULES if "wire" in ours(name, runtime_only=True)} <= {
+        "binding",
         "fanout",
         "guard",
         "handshake",

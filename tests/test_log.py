@@ -194,7 +194,7 @@ async def test_a_store_that_cannot_answer_is_one_record_that_says_why(serve, con
 @pytest.mark.gen_test
 async def test_while_closing_an_upgrade_is_one_record(serve, connect, check):  # A39
     server = serve()
-    await server.auth.close()
+    await server.auth.close(grace=0)
     await connect(server)
     check(("refused", "closing", None, 503))
 

@@ -192,7 +192,7 @@ async def test_a_restart_is_one_record_for_each_connection(serve, connect, login
     server = serve()
     authenticated = await login(server, "alice")
     waiting, _ = await connect(server, "bob")
-    await server.auth.close()
+    await server.auth.close(grace=0)
     assert await authenticated.read_close() == (1012, "restart")
     assert await waiting.read_close() == (1012, "restart")
     await authenticated.close()
@@ -343,7 +343,7 @@ async def test_a_limit_a_store_and_a_restart_on_the_token_route_are_one_record_e
     await http(server, Authorization=bearer())
     store.down = True
     await http(server, Authorization=bearer())
-    await server.auth.close()
+    await server.auth.close(grace=0)
     await http(server, Authorization=bearer())
     check(
         ("refused", "too_many_tokens", "alice", 429),

@@ -107,7 +107,7 @@ async def test_a_session_is_still_readable_in_on_close(serve, login, how):
     if how == "client":
         client.send(frame(b"\x03\xe8", CLOSE))
     else:
-        await server.auth.close()
+        await server.auth.close(grace=0)
     await client.read_close()
     await client.close()
     await until(lambda: bool(Chat.events))
@@ -190,7 +190,7 @@ async def test_joining_a_group_after_we_decided_to_close_does_nothing(serve, log
     server = serve()
     _, session = await session_of(server, login)
     session.join("blue")
-    await server.auth.close()
+    await server.auth.close(grace=0)
     session.join("red")
     assert session.groups == frozenset()
     assert [server.auth.connections.count(group) for group in ("red", "blue")] == [0, 0]
@@ -317,7 +317,7 @@ async def test_the_calls_end_with_the_connection(serve, login, how):
     if how == "client":
         client.abort()
     elif how == "server":
-        await server.auth.close()  # the client has not answered yet: it is over all the same
+        await server.auth.close(grace=0)  # the client has not answered yet: it is over all the same
     else:
         session.handler.close()
         assert (await client.read_frame())[0] == CLOSE

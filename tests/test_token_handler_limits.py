@@ -124,7 +124,7 @@ async def test_without_keys_to_verify_a_jwt_with_it_is_a_503(serve):  # A21
 @pytest.mark.gen_test
 async def test_while_closing_there_are_no_tokens(serve):  # A27
     server = start(serve, cors_auth())
-    await server.auth.close()
+    await server.auth.close(grace=0)
     response = await http(server, Authorization=bearer(), Origin=APP)
     assert_retry_later(response, 503, "closing")
     assert_may_read(response)

@@ -249,7 +249,7 @@ async def test_aborting_closes_the_stream_and_frees_what_it_had_queued(serve, lo
     writer, stream = handler.ws_connection, handler.ws_connection.stream
     while writer.queued() == 0:
         writer.send(Message("x" * 100_000))
-    writer.abort()
+    wire.abort(writer._connection)
     assert stream.closed()
     assert stream._write_buffer is None
     assert writer.queued() == 0

@@ -27,6 +27,7 @@ from tornado_wsauth.stores.base import TokenStore as TokenStore
 from tornado_wsauth.stores.memory import MemoryTokenStore as MemoryTokenStore
 from tornado_wsauth.token_handler import TokenHandler as TokenHandler
 from tornado_wsauth.tokens import TokenRecord as TokenRecord
+from tornado_wsauth.tokens import TokenReplay as TokenReplay
 from tornado_wsauth.verifier import JWTVerifier as JWTVerifier
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ __all__ = [
     "TokenLimitReached",
     "TokenRecord",
     "TokenRejected",
+    "TokenReplay",
     "TokenStore",
     "TokenStoreError",
     "WSAuth",

@@ -7,23 +7,41 @@ everything they need in it.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tornado.web import RequestHandler
 
+from tornado_wsauth.binding import BONDS, Bond, ClientAddress, peer_address
+from tornado_wsauth.binding import KEY as BOUND_TO
 from tornado_wsauth.clock import Clock
 from tornado_wsauth.connections import Connections
+from tornado_wsauth.drain import drain
 from tornado_wsauth.errors import AuthError, ConfigurationError
-from tornado_wsauth.gate import RESTART
+from tornado_wsauth.failures import LastFailures
+from tornado_wsauth.gate import RESTART, REVOKED, SHUTDOWN
+from tornado_wsauth.lifetime import Lifetimes, RecheckFailure, StillValid
 from tornado_wsauth.log import logger
-from tornado_wsauth.options import checked_origins, require, require_positive, require_positive_int
+from tornado_wsauth.options import (
+    checked_origins,
+    checked_rate,
+    checked_set,
+    require,
+    require_bool,
+    require_callable,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_positive_int,
+)
+from tornado_wsauth.pace import Pace
 from tornado_wsauth.redaction import redact_in_tornado_logs
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.stores.memory import MemoryTokenStore
-from tornado_wsauth.tokens import TokenRecord, as_user_id
-from tornado_wsauth.verifier import JWTVerifier
+from tornado_wsauth.tokens import TokenRecord, TokenReplay, as_user_id
+from tornado_wsauth.verifier import JWTVerifier, is_number
 
 if TYPE_CHECKING:
     from tornado_wsauth.guard import Guard
@@ -41,8 +59,30 @@ class WSAuth:
     :param auth_timeout: how long a client may take from the 101 until its JWT is accepted, in seconds.
     :param max_preauth_bytes: the largest message read before that, in bytes.
     :param max_pending: how many connections may be on their way to authentication; further upgrades get 503.
+    :param max_connections_per_user: how many connections one user may have in this process; None for any number.
+    :param over_limit: what becomes of one more: ``"refuse"`` answers its upgrade with 429 and leaves its token unspent;
+        ``"evict_oldest"`` closes the user's oldest connection with 4409 ``replaced`` when it is let in.
+    :param enforce_expiry: end a connection when its JWT expires, with 4401 ``jwt_expired``; if False, it goes on.
+    :param expiry_warning: how long before that the client is told, in seconds; for a JWT that lives less than twice as
+        long, when half of its time is over. 0: never.
+    :param still_valid: asked about each session every ``recheck_interval`` seconds, for applications that know more
+        than the JWT says. Takes the `AuthSession` and returns whether it may go on, sync or async; if not, it is closed
+        with 4403 ``revoked``.
+    :param recheck_failure: what becomes of a session when ``still_valid`` raises, or takes longer than
+        ``recheck_interval``: ``"close"`` closes it with 1011, ``"keep"`` asks again an interval later.
     :param max_buffer_bytes: how many bytes may be queued for a connection when a broadcast comes; one with more is a
-        slow reader, and what becomes of it is said by the broadcast's ``slow``.
+        slow reader, and what becomes of it is said by the broadcast's ``slow``. When a handler's own message comes, or
+        a pong is due, twice as many may be queued; with more, the connection is closed with 1013 ``slow_reader``.
+    :param message_rate: ``(messages, seconds)``: a client may send so many messages and pings at once, and on average
+        as many in so many seconds; one that sends more is closed with 4429 ``too_many``. None for no limit.
+    :param bind_tokens: what a token must be used for as it was issued for, of ``"origin"``, ``"path"`` and
+        ``"address"``. A client then names the path when it asks for the token: ``POST /ws/token?path=/ws/chat``.
+    :param client_address: says where a request comes from, for ``bind_tokens``. Left out, the other end of the TCP
+        connection, which nobody can forge; behind a proxy that is the proxy's, and one that overwrites ``X-Real-Ip``
+        allows for ``lambda request: request.remote_ip``.
+    :param on_replay: called with a `TokenReplay` when a token is used a second time, sync or async, in the background.
+    :param refuse: how a client whose token is refused learns of it: ``"http"`` answers with 401 or 429, of which a
+        browser tells its page nothing; ``"close"`` upgrades first and closes with 4401 or 4429.
     :param allowed_origins: the exact ``Origin`` values that may connect and ask for tokens, such as
         ``["https://app.example"]``; None among them admits clients that send no Origin. Left out, a handler's
         ``check_origin`` decides, and the token route answers same-origin pages only.
@@ -65,8 +105,20 @@ class WSAuth:
         auth_timeout: float = 10,
         max_preauth_bytes: int = 16384,
         max_pending: int = 1000,
+        max_connections_per_user: int | None = None,
+        over_limit: Literal["refuse", "evict_oldest"] = "refuse",
+        enforce_expiry: bool = True,
+        expiry_warning: float = 30,
+        still_valid: StillValid | None = None,
+        recheck_interval: float = 60,
+        recheck_failure: RecheckFailure = "close",
         max_buffer_bytes: int = 2**20,
+        message_rate: tuple[int, float] | None = None,
         allowed_origins: Iterable[str | None] | None = None,
+        bind_tokens: Iterable[Bond] = (),
+        client_address: ClientAddress = peer_address,
+        on_replay: Callable[[TokenReplay], object] | None = None,
+        refuse: Literal["http", "close"] = "http",
         clock: Clock | None = None,
     ) -> None:
         # Of what should have been a verifier only the type is shown: it may be the key itself.
@@ -86,19 +138,29 @@ class WSAuth:
             "must be a plain name; 'token' is the default",
         )
         require(
-            isinstance(single_use, bool), f"WSAuth(single_use={single_use!r})", "must be True, the default, or False"
-        )
-        require(
             clock is None or isinstance(clock, Clock),
             f"WSAuth(clock={clock!r})",
             "must be an instance of a Clock; left out, the system's",
         )
+        require_bool("WSAuth", "single_use", single_use, "True is the default")
+        require_bool("WSAuth", "enforce_expiry", enforce_expiry, "True is the default")
         require_positive("WSAuth", "token_ttl", token_ttl, "in seconds; 30 is the default")
         require_positive("WSAuth", "auth_timeout", auth_timeout, "in seconds; 10 is the default")
+        require_positive("WSAuth", "recheck_interval", recheck_interval, "in seconds; 60 is the default")
+        require_not_negative("WSAuth", "expiry_warning", expiry_warning, "in seconds; 30 is the default, 0 for never")
         require_positive_int("WSAuth", "max_tokens_per_user", max_tokens_per_user, "10 is the default")
         require_positive_int("WSAuth", "max_preauth_bytes", max_preauth_bytes, "16384 is the default")
         require_positive_int("WSAuth", "max_pending", max_pending, "1000 is the default")
         require_positive_int("WSAuth", "max_buffer_bytes", max_buffer_bytes, "1048576, 1 MiB, is the default")
+        if max_connections_per_user is not None:
+            hint = "None, the default, is for any number"
+            require_positive_int("WSAuth", "max_connections_per_user", max_connections_per_user, hint)
+        require_one_of("WSAuth", "over_limit", over_limit, ("refuse", "evict_oldest"))
+        require_one_of("WSAuth", "recheck_failure", recheck_failure, get_args(RecheckFailure))
+        require_one_of("WSAuth", "refuse", refuse, ("http", "close"))
+        require_callable("WSAuth", "still_valid", still_valid or len, "takes an AuthSession, returns a bool")
+        require_callable("WSAuth", "on_replay", on_replay or len, "takes a TokenReplay")
+        require_callable("WSAuth", "client_address", client_address, "takes a request, returns a str")
 
         self.jwt = jwt
         self.tokens = MemoryTokenStore() if tokens is None else tokens
@@ -110,16 +172,39 @@ class WSAuth:
         self.max_preauth_bytes = max_preauth_bytes
         self.max_pending = max_pending
         self.max_buffer_bytes = max_buffer_bytes
+        self.max_connections_per_user = max_connections_per_user
+        self.over_limit = over_limit
         self.allowed_origins = (
             None if allowed_origins is None else checked_origins("WSAuth", "allowed_origins", allowed_origins)
         )
+        self.bind_tokens: frozenset[Bond] = checked_set("WSAuth", "bind_tokens", bind_tokens, BONDS)
+        self.client_address = client_address
+        self.on_replay = on_replay
+        self.refuse = refuse
         self.clock = clock or Clock()
-        self.connections = Connections(max_buffer_bytes)
+        self.pace = None if message_rate is None else Pace(*checked_rate("WSAuth", message_rate), self.clock)
+        """How fast a client may send; None for as fast as it likes."""
+        self.failures = LastFailures(self.clock)
+        """Why each user's last connection was refused."""
+        self.lifetimes = Lifetimes(
+            self.clock,
+            leeway=jwt.leeway,
+            enforce_expiry=enforce_expiry,
+            expiry_warning=expiry_warning,
+            still_valid=still_valid,
+            recheck_interval=recheck_interval,
+            recheck_failure=recheck_failure,
+        )
+        """How long each session lasts."""
+        self.connections = Connections(max_buffer_bytes, self.lifetimes.run)
         """The authenticated connections of this process."""
         self.closing = False
         """Whether `close` was called: no upgrade and no token from then on."""
         self.pending: set[Guard] = set()
         """The connections on their way from the handshake to an accepted JWT. The mixin keeps it."""
+        self.ending: set[Guard] = set()
+        """The connections that we have closed and whose clients have not left yet. The mixin keeps it."""
+        self._background: set[asyncio.Future[Any]] = set()
         self._started = False
         self._warned_of_pings = False
         self._starting = asyncio.Lock()
@@ -138,26 +223,124 @@ class WSAuth:
                 await self.tokens.start()
                 self._started = True
 
-    async def close(self) -> None:
-        """Refuse new upgrades and tokens with 503, and close every connection with 1012 ``restart``."""
+    async def close(self, *, grace: float = 10, restart: bool = True) -> None:
+        """End every connection, within ``grace`` seconds. From now on, upgrades and tokens are refused with 503.
+
+        Connections that are not authenticated yet are closed at once, the others in batches of 100 during the first
+        half of ``grace``, so that their clients do not all reconnect at the same instant. The code is 1012
+        ``restart``, or 1001 ``shutdown`` if ``restart`` is False. What is left when ``grace`` is over, clients that
+        have not answered, is aborted: when this returns, no connection is left. Where there are no more than 100 it
+        takes no longer than their answers do. With ``grace=0``, all are closed at once and no answer is waited for;
+        Tornado then aborts after 5 s.
+
+        Called again while it runs, with a shorter ``grace``, it comes to its end sooner. Raises `ValueError` for a
+        ``grace`` that is not a number of seconds, 0 or more.
+        """
+        if not is_number(grace) or grace < 0:
+            raise ValueError(f"close(grace={grace!r}): seconds, 0 or more; 10 is the default")
         self.closing = True
-        for guard in [*self.pending, *(handler._wsauth_guard for handler in self.connections)]:
-            guard.close(RESTART)
+        reason = RESTART if restart else SHUTDOWN
+        for guard in [*self.pending]:
+            guard.close(reason)
+        live = [handler._wsauth_guard for handler in self.connections]
+        await drain(live, lambda guard: guard.close(reason), lambda: self.ending, self.clock, grace)
+        self.lifetimes.cancel()
 
-    async def issue_token(self, user_id: str | bytes | int, *, context: Mapping[str, Any] | None = None) -> str:
-        """Return a new connection token for ``user_id``, the id that the user's JWTs carry.
+    async def disconnect_user(self, user_id: str | bytes | int) -> int:
+        """End all that ``user_id`` has: connections with 4403 ``revoked``, and tokens. Return how many connections.
 
-        Raises `ValueError` for what is no user id, `TokenLimitReached` when the user holds ``max_tokens_per_user``
-        live tokens, `TokenStoreError` when the store cannot answer.
+        Connections that are not authenticated yet are among them. A JWT that has not expired is not void by this:
+        whoever holds it can get another token, unless ``load_auth_user`` (or the application's login) knows better.
+
+        Raises `ValueError` for what is no user id, and `TokenStoreError` when the store cannot answer; the connections
+        are closed all the same, but a token issued before may still open another: call it again.
+        """
+        user = as_user_id(user_id)
+        ended = self._end_user(user)
+        await self.revoke_tokens(user)
+        # Again: until the store had answered, a token of before could still be redeemed.
+        return ended + self._end_user(user)
+
+    async def disconnect_session(self, session_id: str) -> int:
+        """End the connections of one login, with 4403 ``revoked``; return how many there were.
+
+        ``session_id`` is their ``auth_session.session_id``: the JWT's ``sid`` claim, if it has one. The user's other
+        sessions and tokens stay.
+        """
+        live = [handler._wsauth_guard for handler in self.connections]
+        return sum(guard.close(REVOKED) for guard in live if guard.live_session.session_id == session_id)
+
+    async def revoke_tokens(self, user_id: str | bytes | int) -> int:
+        """Make the connection tokens worthless that ``user_id`` has not used yet; return how many there were.
+
+        Raises `ValueError` for what is no user id, and `TokenStoreError` when the store cannot answer.
         """
         user = as_user_id(user_id)
         await self.start()
+        return await self.tokens.revoke_user(user)
+
+    def _end_user(self, user: str) -> int:
+        pending = sum(guard.revoke(user) for guard in [*self.pending])
+        live = [handler._wsauth_guard for handler in self.connections.for_user(user)]
+        return pending + sum(guard.close(REVOKED) for guard in live)
+
+    async def issue_token(
+        self,
+        user_id: str | bytes | int,
+        *,
+        context: Mapping[str, Any] | None = None,
+        bound_to: Mapping[str, str | None] | None = None,
+    ) -> str:
+        """Return a new connection token for ``user_id``, the id that the user's JWTs carry.
+
+        With ``bind_tokens``, ``bound_to`` says for which origin, path or address it is good (None: no ``Origin``).
+
+        Raises `ValueError` for what is no user id and for a ``bound_to`` that is not all of ``bind_tokens``,
+        `TokenLimitReached` when the user holds ``max_tokens_per_user`` live tokens, `TokenStoreError` when the store
+        cannot answer.
+        """
+        user = as_user_id(user_id)
+        if (bound_to or {}).keys() != self.bind_tokens:
+            wanted = dict.fromkeys(sorted(self.bind_tokens), "…")
+            raise ValueError(f"issue_token(bound_to={bound_to!r}): bind_tokens wants {wanted or None}")
+        if bound_to:
+            context = {**(context or {}), BOUND_TO: dict(bound_to)}
+        await self.start()
         return await self.tokens.issue(user, self.token_ttl, context=context, max_live=self.max_tokens_per_user)
 
-    async def redeem_token(self, token: str) -> TokenRecord:
-        """Spend ``token`` as ``single_use`` says; raises `TokenRejected` or `TokenStoreError`."""
+    async def redeem_token(self, token: str, *, spender: str | None = None) -> TokenRecord:
+        """Spend ``token`` as ``single_use`` says; raises `TokenRejected` or `TokenStoreError`.
+
+        ``spender`` is the address of whoever does.
+        """
         await self.start()
-        return await self.tokens.redeem(token, consume=self.single_use)
+        redeem = self.tokens.redeem
+        if _takes_spender(getattr(redeem, "__func__", redeem)):
+            return await redeem(token, consume=self.single_use, spender=spender)
+        return await redeem(token, consume=self.single_use)
+
+    async def look_at_token(self, token: str) -> TokenRecord:
+        """Return what the store knows of ``token`` without spending it; raises what `redeem_token` does."""
+        await self.start()
+        return await self.tokens.redeem(token, consume=False)
+
+    def replayed(self, replay: TokenReplay) -> None:
+        """Tell the application of a token that was used again. What the hook raises is logged."""
+
+        async def tell() -> None:
+            try:
+                if self.on_replay is not None:
+                    result = self.on_replay(replay)
+                    if inspect.isawaitable(result):
+                        await result
+            except Exception:
+                logger.exception("on_replay() failed for user=%r", replay.user_id)
+
+        if self.on_replay is not None:
+            # In the background: the thief's answer must not take longer than that of somebody who guesses.
+            task = asyncio.get_running_loop().create_task(tell())
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
 
     async def verify_jwt(self, jwt: str) -> tuple[str, dict[str, Any]]:
         """Return the user id and the claims of ``jwt``; raises `AuthError`, or `KeySourceError` without keys."""
@@ -196,7 +379,8 @@ def find_auth(settings: Mapping[str, Any], handler_class: type[RequestHandler]) 
     return auth
 
 
-def new_session_id(claims: Mapping[str, Any]) -> str:
-    """Return the ``sid`` claim (OpenID Connect Front-Channel Logout §3), or a new id where there is none."""
-    sid = claims.get("sid")
-    return sid if isinstance(sid, str) and sid else secrets.token_hex(8)
+@functools.lru_cache
+def _takes_spender(redeem: Callable[..., Any]) -> bool:
+    """Say whether a store's ``redeem`` knows of spenders: one written for an application may not."""
+    parameters = inspect.signature(redeem).parameters.values()
+    return any(parameter.name == "spender" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

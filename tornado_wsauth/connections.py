@@ -6,7 +6,7 @@ authenticated connections ever get in, so nothing here asks whether a connection
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
@@ -29,12 +29,13 @@ class Connections:
     Iterating yields the handlers, oldest connection first, from a snapshot: connections may come and go meanwhile.
     """
 
-    def __init__(self, max_buffer_bytes: int = 2**20) -> None:
+    def __init__(self, max_buffer_bytes: int = 2**20, end_expired: Callable[[], None] = lambda: None) -> None:
         # Dictionaries as ordered sets: broadcasts go out in the order in which connections came in.
         self._writers: dict[AuthSession, Writer] = {}
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, Writer]] = {}
         self.dispatcher = Dispatcher(max_buffer_bytes)
+        self._end_expired = end_expired  # called before each message to many: those whose time is over get none
 
     def __len__(self) -> int:
         return len(self._writers)
@@ -70,6 +71,7 @@ class Connections:
         Raises `TypeError` for any other message, and `ValueError` for text that is not Unicode or another ``slow``,
         before anything is sent.
         """
+        self._end_expired()
         members = self._writers if group is None else self._by_group.get(group, {})
         return self.dispatcher.send(list(members.values()), _encode(message, binary), slow, ("group", group))
 
@@ -78,6 +80,7 @@ class Connections:
 
         With ``slow="latest"``, it takes the place of an older one kept for the same user.
         """
+        self._end_expired()
         writers = [session.writer for session in self._by_user.get(user_id, ())]
         return self.dispatcher.send(writers, _encode(message, binary), slow, ("user", user_id))
 

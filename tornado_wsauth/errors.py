@@ -46,13 +46,15 @@ class TokenRejected(AuthError):
     """A connection token was not redeemed.
 
     ``user_id`` is the user it was issued to, where the store still knows: an ``expired`` or ``replayed`` token.
+    ``spent_by`` is the address from which a ``replayed`` one was used first, where the store was told.
     """
 
     reason: TokenRejection
 
-    def __init__(self, reason: TokenRejection, user_id: str | None = None) -> None:
+    def __init__(self, reason: TokenRejection, user_id: str | None = None, spent_by: str | None = None) -> None:
         super().__init__(reason)
         self.user_id = user_id
+        self.spent_by = spent_by
 
 
 class TokenLimitReached(WSAuthError):
@@ -81,3 +83,5 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     AUTH_TIMEOUT = 4408
+    REPLACED = 4409
+    TOO_MANY = 4429

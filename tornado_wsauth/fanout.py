@@ -85,7 +85,9 @@ class Dispatcher:
     def __init__(self, max_buffer_bytes: int) -> None:
         self.unfinished: deque[Remainder] = deque()
         self.lagging: set[Writer] = set()
-        self._max_buffer_bytes = max_buffer_bytes  # queued for one connection; with more it is too slow
+        self.max_buffer_bytes = max_buffer_bytes  # queued for one connection; with more it is too slow
+        # A connection that broadcasts spare or pass by, by their ``slow``, has as much room again for its own.
+        self.most_queued: float = 2 * max_buffer_bytes
         self._scheduled = False
 
     def send(self, writers: list[Writer], message: Message, slow: Slow, topic: Hashable) -> FanOut:
@@ -126,7 +128,7 @@ class Dispatcher:
         """Send to one connection, which may have something queued; return which of `FanOut`'s fields it counts for."""
         if writer.is_closing():
             return "closed"
-        if writer.queued() <= self._max_buffer_bytes:
+        if writer.queued() <= self.max_buffer_bytes:
             try:
                 writer.send(remainder.message)
                 return "sent"
@@ -150,7 +152,7 @@ class Dispatcher:
             closing, queued = writer.is_closing(), writer.queued()
             if not queued and not closing:
                 self.lagging.discard(writer)
-            elif writer in remainder and (closing or (queued > self._max_buffer_bytes and remainder.slow != "latest")):
+            elif writer in remainder and (closing or (queued > self.max_buffer_bytes and remainder.slow != "latest")):
                 counts["sent"] -= 1
                 if remainder.slow == "drop" and not closing:
                     remainder.claim(writer)

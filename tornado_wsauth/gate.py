@@ -6,15 +6,17 @@ wires it to Tornado and is the only module that may import it::
     CONNECTING ──admitted, upgraded──▶ WAITING ──frame──▶ CHECKING ──identified, accepted──▶ OPEN
         └───────────────┴──────────────────┴── any refusal, the deadline, closed ──┴──▶ CLOSED
 
-CLOSED is terminal: whatever happens afterwards, nothing is delivered.
+OPEN stays OPEN while a further JWT, which renews the session, is checked. CLOSED is terminal: whatever happens
+afterwards, nothing is delivered.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from tornado_wsauth.errors import CloseCode
 
@@ -44,7 +46,7 @@ DELIVER, PROCEED, IGNORE = Pass
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Verify this JWT, then report `Gate.identified` or `Gate.refuse`."""
+    """Verify this JWT, the first or one that renews the session; then report `Gate.identified` or `Gate.refuse`."""
 
     jwt: str
 
@@ -62,10 +64,14 @@ JWT_INVALID = Close(CloseCode.UNAUTHORIZED, "jwt_invalid")
 JWT_EXPIRED = Close(CloseCode.UNAUTHORIZED, "jwt_expired")
 TOKEN_INVALID = Close(CloseCode.UNAUTHORIZED, "token_invalid")
 USER_MISMATCH = Close(CloseCode.FORBIDDEN, "user_mismatch")
+REVOKED = Close(CloseCode.FORBIDDEN, "revoked")
 FORBIDDEN = Close(CloseCode.FORBIDDEN, "forbidden")
 AUTH_TIMEOUT = Close(CloseCode.AUTH_TIMEOUT, "auth_timeout")
+REPLACED = Close(CloseCode.REPLACED, "replaced")
+TOO_MANY = Close(CloseCode.TOO_MANY, "too_many")
 INTERNAL = Close(CloseCode.INTERNAL_ERROR, "internal")
 SLOW_READER = Close(CloseCode.TRY_AGAIN_LATER, "slow_reader")
+SHUTDOWN = Close(CloseCode.GOING_AWAY, "shutdown")
 RESTART = Close(CloseCode.SERVICE_RESTART, "restart")
 
 
@@ -73,41 +79,56 @@ class Gate:
     """One connection's way from CONNECTING to CLOSED.
 
     ``user_id`` is whom the connection token was issued to; from then on the connection can be nobody else's.
+    ``ending`` is the decision to close, once there is one; None as well for a connection that ended by itself.
     """
 
-    __slots__ = ("_identified", "max_first_message", "state", "user_id")
+    __slots__ = ("_barred", "_step", "ending", "max_first_message", "state", "user_id")
 
     def __init__(self, max_first_message: int) -> None:
         self.state = CONNECTING
         self.user_id: str | None = None
-        self._identified = False
+        self.ending: Close | None = None
         self.max_first_message = max_first_message  # characters; never more than the limit in bytes
+        self._step: Literal["verify", "load"] | None = None  # of a JWT's check: next comes whose it is, or who that is
+        self._barred: frozenset[str] = frozenset()  # whose tokens were revoked while ours was being redeemed
 
-    def admitted(self, user_id: str) -> Pass:
+    def admitted(self, user_id: str) -> Pass | Close:
         """The connection token was redeemed. IGNORE means that the client left meanwhile: do not upgrade."""
         if self.state is not CONNECTING:
             return IGNORE
+        if user_id in self._barred:
+            return self.refuse(REVOKED)
         self.user_id = user_id
         return PROCEED
+
+    def rejected(self, close: Close) -> None:
+        """The client is not let in, and is to learn why from a close frame: close as soon as the 101 was sent."""
+        if self.state is CONNECTING:
+            self.user_id = None
+            self.ending = close
 
     def upgraded(self) -> Pass | Close:
         """The 101 was sent. An upgrade that nobody was admitted for is closed at once."""
         if self.state is not CONNECTING:
             return IGNORE
         if self.user_id is None:
-            return self.refuse(TOKEN_INVALID)
+            return self.refuse(self.ending or TOKEN_INVALID)
         self.state = WAITING
         return PROCEED
 
     def frame(self, message: str | bytes) -> Pass | Check | Close:
         """A data message came in."""
         if self.state is OPEN:
+            # What cannot be ours is told from what can without parsing it: every message of the application comes by.
+            if isinstance(message, str) and len(message) <= self.max_first_message and '"jwt"' in message:
+                return self._maybe_refresh(message)
             return DELIVER
         if self.state is WAITING:
             jwt = parse_first_message(message, self.max_first_message)
             if jwt is None:
                 return self.refuse(BAD_MESSAGE)
             self.state = CHECKING
+            self._step = "verify"
             return Check(jwt)
         if self.state is CHECKING:
             # Tornado reads no further frame while one is being handled. Were that to change, dropping this one
@@ -115,27 +136,46 @@ class Gate:
             return self.refuse(INTERNAL)
         return IGNORE
 
+    def _maybe_refresh(self, message: str) -> Pass | Check | Close:
+        frame = _parse_object(message)
+        if frame is None or frame.get("type") != "jwt":
+            return DELIVER
+        jwt = _jwt_in(frame)
+        if jwt is None:
+            return self.refuse(BAD_MESSAGE)
+        self._step = "verify"
+        return Check(jwt)
+
     def identified(self, user_id: str) -> Pass | Close:
         """The JWT is valid and names ``user_id``, who must be the one the token was issued to."""
-        if self.state is not CHECKING:
+        if self._step != "verify" or self.state is CLOSED:
             return IGNORE
         if user_id != self.user_id:
             return self.refuse(USER_MISMATCH)
-        self._identified = True
+        self._step = "load"
         return PROCEED
 
     def accepted(self) -> Pass:
         """The application knows the user. IGNORE means that the connection ended while it was asked."""
-        if self.state is not CHECKING or not self._identified:
+        if self._step != "load" or self.state is CLOSED:
             return IGNORE
+        self._step = None
         self.state = OPEN
         return PROCEED
+
+    def revoked(self, user_id: str) -> Pass | Close:
+        """All that ``user_id`` was issued is void, a token that is just being redeemed included."""
+        if self.user_id is None:
+            self._barred |= {user_id}
+            return IGNORE
+        return self.refuse(REVOKED) if self.user_id == user_id else IGNORE
 
     def refuse(self, close: Close) -> Close | Pass:
         """We decided to end the connection, for whatever reason ``close`` gives. Only the first decision counts."""
         if self.state is CLOSED:
             return IGNORE
         self.state = CLOSED
+        self.ending = close
         return close
 
     def deadline(self) -> Close | Pass:
@@ -157,16 +197,21 @@ def parse_first_message(message: str | bytes, max_length: int) -> str | None:
     """
     if not isinstance(message, str) or len(message) > max_length:
         return None
+    frame = _parse_object(message)
+    return None if frame is None or frame.get("type") != "jwt" else _jwt_in(frame)
+
+
+def _parse_object(message: str) -> dict[str, Any] | None:
     try:
         frame = _JSON.decode(message)
     except (ValueError, RecursionError):  # not JSON, a number of too many digits, or nested too deep
         return None
-    if not isinstance(frame, dict) or frame.get("type") != "jwt":
-        return None
+    return frame if isinstance(frame, dict) else None
+
+
+def _jwt_in(frame: Mapping[str, Any]) -> str | None:
     token = frame.get("token")
-    if not isinstance(token, str) or not token or not token.isascii():
-        return None
-    return token
+    return token if isinstance(token, str) and token and token.isascii() else None
 
 
 def _object_without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tornado.escape import json_encode
 from tornado.gen import convert_yielded
@@ -23,7 +23,6 @@ from tornado.web import Finish
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
 from tornado_wsauth import handshake, log, wire
-from tornado_wsauth.auth import new_session_id
 from tornado_wsauth.errors import AuthError, KeySourceError
 from tornado_wsauth.gate import (
     CLOSED,
@@ -36,14 +35,16 @@ from tornado_wsauth.gate import (
     JWT_INVALID,
     OPEN,
     PROCEED,
+    REPLACED,
     RESTART,
+    SHUTDOWN,
     SLOW_READER,
+    TOO_MANY,
     Check,
     Close,
     Gate,
     Pass,
 )
-from tornado_wsauth.message import Message
 from tornado_wsauth.redaction import take_query_argument
 from tornado_wsauth.session import AuthSession
 
@@ -67,6 +68,8 @@ def _allow_any_origin(origin: str) -> bool:
     return True
 
 
+_CLOSE, _PINGS = 0x8, (0x9, 0xA)  # opcodes (RFC 6455 §11.8)
+
 ABORT_AFTER = 0.5  # seconds that a slow reader is given to read what is queued, and why it is closed
 
 _NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
@@ -89,6 +92,8 @@ class Guard:
         "gate",
         "handler",
         "session",
+        "wake_at",
+        "warn_at",
     )
 
     def __init__(self, handler: WebSocketAuthMixin, request: HTTPServerRequest, auth: WSAuth) -> None:
@@ -99,12 +104,14 @@ class Guard:
         self._token: Sequence[bytes] = take_query_argument(request, auth.token_param)
         self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None
-        self._connection: WebSocketProtocol | None = None  # the handler's, kept from it until it is authenticated
+        self._connection: WebSocketProtocol | None = None  # from the 101 to its end
         self._open_arguments = _NO_ARGUMENTS
-        self._message_limit = 0  # the application's own limit, in bytes, while ours is in force
+        self._message_limit: int | None = None  # the application's own, in bytes, while the handler has no connection
         self._timer: Timer | None = None
         self._checking: asyncio.Task[Any] | None = None
         self._opened = False  # the application's open() completed, so its on_close() is due
+        self.wake_at = 0.0  # for `lifetime`, as is the next
+        self.warn_at: float | None = None
         for name, ours in self._ours():
             object.__setattr__(handler, name, ours)
 
@@ -138,13 +145,16 @@ class Guard:
 
     async def admit(self) -> None:
         """Check the request and redeem its token, once. Raises `Finish` with the answer if it is refused."""
-        if self.gate.state is CONNECTING and self.gate.user_id is None:
+        if self.gate.state is CONNECTING and self.gate.user_id is None and self._answer is None:
             try:
                 handshake.check(self.handler, self.auth)
                 self.auth.warn_if_never_pinged(self.handler.settings)
                 self.auth.pending.add(self)
                 values, self._token = self._token, ()
-                self.gate.admitted(await handshake.redeem(self.auth, values))
+                user_id = await handshake.redeem(self.auth, self.handler.request, values)
+                handshake.check_user_limit(self.auth, user_id)  # again: nothing awaits between this and the next line
+                if isinstance(self.gate.admitted(user_id), Close):
+                    raise handshake.Refused(handshake.TOKEN, reason="token_revoked", user_id=user_id)
             except handshake.Refused as refused:
                 self._refused(refused)
             finally:
@@ -152,19 +162,38 @@ class Guard:
                     self._release()  # not left to the answer: Tornado 6.5 gives a cancelled request none
         if self._answer is None and self.gate.state is not CONNECTING:
             # While we waited, for the store or for the application, the client left or we began to close.
-            self._answer = handshake.CLOSING if self.auth.closing else handshake.CLIENT_LEFT
+            self._answer = handshake.answer_to(self.gate.ending)
         if self._answer is not None:
-            self.handler.set_status(self._answer.status, self._answer.phrase)
-            for name, value in self._answer.headers.items():
-                self.handler.set_header(name, value)
-            raise Finish({"error": self._answer.error})
+            await self._turn_away(self._answer)
 
     def _refused(self, refused: handshake.Refused) -> None:
-        self._answer = refused.answer
-        if self.gate.state is not CLOSED:  # else the client has left, which is logged
+        answer = self._answer = refused.answer
+        if self.gate.state is CLOSED and self.gate.ending is None:
+            return  # the client has left, which is logged
+        code: int = answer.status
+        if self.auth.refuse == "close" and answer.close is not None and self.gate.state is CONNECTING:
+            self.gate.rejected(answer.close)
+            code = answer.close.code
+        else:
             self.gate.closed()
-            self._log("refused", refused.reason, refused.answer.status, refused.detail, refused.user_id)
-            self._tell_handler(refused.reason)
+        self._log("refused", refused.reason, code, refused.detail, refused.user_id, **refused.more)
+        self._tell_handler(refused.reason)
+
+    async def _turn_away(self, answer: handshake.Answer) -> NoReturn:
+        """Give ``answer``; or, if the client is to learn it from a close frame, upgrade for that alone."""
+        if self.gate.state is CONNECTING:
+            self._allow_origin()
+            await WebSocketHandler.get(self.handler)  # it returns when the connection is over
+            raise Finish
+        self.handler.set_status(answer.status, answer.phrase)
+        for name, value in answer.headers.items():
+            self.handler.set_header(name, value)
+        raise Finish({"error": answer.error})
+
+    def _allow_origin(self) -> None:
+        """Keep Tornado from refusing what ``allowed_origins`` allows: that is the only one to ask."""
+        if self.auth.allowed_origins is not None:
+            object.__setattr__(self.handler, "check_origin", _allow_any_origin)
 
     # What Tornado calls -----------------------------------------------------------------------------------------
 
@@ -172,9 +201,7 @@ class Guard:
         """The last stop before the upgrade. An overridden ``prepare()`` may have passed `admit` by; this does not."""
         if self.gate.user_id is None or self.gate.state is not CONNECTING:
             return self._admit_and_get(args, kwargs)
-        if self.auth.allowed_origins is not None:
-            # The list was asked and is the only one to ask: Tornado must not refuse what it allows.
-            object.__setattr__(self.handler, "check_origin", _allow_any_origin)
+        self._allow_origin()
         self._stand_in_front()
         get = self._application("get")
         result: Awaitable[None] | None = get(*args, **kwargs)
@@ -208,10 +235,10 @@ class Guard:
         for name in ("get", "open"):  # each is called once, and that was it
             object.__setattr__(self.handler, name, _ignore)
         decision = self.gate.upgraded()
-        if decision is IGNORE:
-            # The end came while the application's get() was waiting, and Tornado upgrades all the same.
-            self._give_connection_back()
-            WebSocketHandler.close(self.handler, RESTART.code, RESTART.reason)
+        if decision is IGNORE or self._answer is not None:
+            # The end came while the application's get() was waiting, and Tornado upgrades all the same; or the client
+            # was refused, and is only here to learn that. Either is logged.
+            self._send_close(self.gate.ending or RESTART)
         elif self._carry_out(decision):
             self._open_arguments = args, kwargs
             self._timer = self.auth.clock.call_later(self.auth.auth_timeout, self._deadline_passed)
@@ -229,6 +256,8 @@ class Guard:
         """A plain function on purpose: a coroutine here would cost a task for each message."""
         decision = self.gate.frame(message)
         if decision is DELIVER:
+            if self.auth.pace is not None and not self._keeps_pace():
+                return None
             try:
                 result = self.handler.on_message(message)
             except (Exception, asyncio.CancelledError):
@@ -237,45 +266,73 @@ class Guard:
             return None if result is None else self._await_application(result)
         if isinstance(decision, Check):
             # Tornado reads the next frame when this has ended, so later frames wait their turn.
-            return self._authenticate(decision.jwt)
+            return self._authenticate(decision.jwt) if self.session is None else self._renew(decision.jwt)
         self._carry_out(decision)
         return None
 
     def on_ping(self, data: bytes) -> Any:
-        return self.handler.on_ping(data) if self.gate.state is OPEN else None
+        if self.gate.state is not OPEN or (self.auth.pace is not None and not self._keeps_pace()):
+            return None
+        return self.handler.on_ping(data)
 
     def on_pong(self, data: bytes) -> Any:
         return self.handler.on_pong(data) if self.gate.state is OPEN else None
 
+    def _keeps_pace(self) -> bool:
+        """Say whether the client sends no faster than it may; close the connection of one that does."""
+        assert self.auth.pace is not None
+        if self.auth.pace.allows(self):
+            return True
+        self.close(TOO_MANY, "more messages than message_rate allows")
+        return False
+
     def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
         """The connection is over, in whichever way and at whichever step."""
         handler, opened = self.handler, self._opened
+        self.auth.ending.discard(self)
         self._end(close_code)
         self._let_go()
         if not opened:
             object.__setattr__(handler, "on_close", _ignore)
         handler.on_ws_connection_close(close_code, close_reason)
 
-    def tornado_writes(self) -> None:
-        """Tornado sends a frame by itself; what we send next must look whether that went out whole."""
+    def may_write(self, opcode: int, queued: int) -> bool:
+        """Say whether Tornado may send a frame by itself, such as a pong, behind so many bytes that are queued."""
+        if self.gate.state is CLOSED:
+            return opcode not in _PINGS  # no more of them behind a close frame, which Tornado 6.5 does not see to
+        limit: float = self.auth.max_preauth_bytes
         if self.session is not None:
-            self.session.writer.idle = False
+            self.session.writer.idle = False  # what we send next must look whether that went out whole
+            limit = self.auth.connections.dispatcher.most_queued
+        if queued <= limit or opcode == _CLOSE:
+            return True
+        self.too_slow()
+        return False
 
     def too_slow(self) -> None:
         """The client reads too slowly. Behind all that is queued it may never see why, so it is not given long."""
-        if self.session is None or self.gate.state is CLOSED:
+        if self.gate.state is CLOSED:
             return
-        abort = self.session.writer.abort
-        self.close(SLOW_READER, f"more than {self.auth.max_buffer_bytes} bytes are queued")
-        self._timer = self.auth.clock.call_later(ABORT_AFTER, abort)
+        self.close(SLOW_READER, "more is queued than max_buffer_bytes; if it is no slow reader, await write_message()")
+        self._timer = self.auth.clock.call_later(ABORT_AFTER, self.abort)
 
     def log_exception(self, *exc_info: Any) -> None:
         self.handler.log_exception(*exc_info)
 
-    # The first message ------------------------------------------------------------------------------------------
+    # The JWT ----------------------------------------------------------------------------------------------------
 
     async def _authenticate(self, jwt: str) -> None:
         """Let the client in if ``jwt`` says so, then open the application's side."""
+        await self._check(jwt, self._let_in)
+        if self.gate.state is OPEN:
+            await self._open_application()
+
+    async def _renew(self, jwt: str) -> None:
+        """Go on for as long as ``jwt`` says, which must be the same user's."""
+        await self._check(jwt, self._go_on)
+
+    async def _check(self, jwt: str, accept: Callable[[Any, dict[str, Any]], None]) -> None:
+        """Call ``accept`` with the user and the claims if ``jwt`` is good; end the connection if it is not."""
         self._checking = asyncio.current_task()
         try:
             user_id, claims = await self.auth.verify_jwt(jwt)
@@ -284,13 +341,14 @@ class Guard:
             user = self.handler.load_auth_user(claims)
             if inspect.isawaitable(user):
                 user = await user
-            if self._connection is None or wire.is_closing(self._connection):
-                self._end(None)  # the client has left, or load_auth_user() closed the connection
-                return
-            decision = self.gate.refuse(FORBIDDEN) if user is None else self.gate.accepted()
-            if not self._carry_out(decision, "load_auth_user() returned None"):
-                return
-            self._let_in(user, claims)
+            if self._has_left():
+                self._end(None)  # or load_auth_user() closed the connection
+            elif user is None:
+                self.close(FORBIDDEN, "load_auth_user() returned None")
+            elif self.auth.lifetimes.has_expired(claims.get("exp")):
+                self.close(JWT_EXPIRED)  # while we were waiting
+            elif self.gate.accepted() is PROCEED:
+                accept(user, claims)
         except AuthError as error:
             self.close(JWT_EXPIRED if error.reason == "jwt_expired" else JWT_INVALID, error.detail)
         except KeySourceError as error:
@@ -301,28 +359,51 @@ class Guard:
                 self._application_failed()
         finally:
             self._checking = None
-        if self.gate.state is OPEN:
-            await self._open_application()
+
+    def _has_left(self) -> bool:
+        if self.session is not None:
+            return self.gate.state is CLOSED or self.session.writer.is_closing()
+        return self._connection is None or wire.is_closing(self._connection)
 
     def _let_in(self, user: Any, claims: dict[str, Any]) -> None:
         """Register the connection, then say so. Nothing awaits in between, so no broadcast overtakes ``auth_ok``."""
-        assert self.gate.user_id is not None
+        auth, user_id = self.auth, self.gate.user_id
+        assert user_id is not None
         self._stop_waiting()
-        session = AuthSession(
-            self.handler,
-            self._give_writer(),
-            self.auth.connections,
-            user_id=self.gate.user_id,
-            session_id=new_session_id(claims),
-            claims=claims,
-        )
-        self.session = session
+        if auth.max_connections_per_user is not None and auth.over_limit == "evict_oldest":
+            others = auth.connections.for_user(user_id)
+            for handler in others[: len(others) + 1 - auth.max_connections_per_user]:
+                handler._wsauth_guard.close(REPLACED)
+        self.session = AuthSession(self.handler, self._give_writer(), auth.connections, user_id=user_id, claims=claims)
         self.handler.current_user = user
-        self.auth.connections.add(session)
+        auth.connections.add(self.session)
+        auth.lifetimes.begin(self)
+        auth.failures.forget(user_id)
         self._log("accepted", "auth_ok", None)
-        auth_ok = {"type": "auth_ok", "user_id": session.user_id, "expires_at": session.expires_at}
+        self._tell_accepted()
+
+    def _go_on(self, user: Any, claims: dict[str, Any]) -> None:
+        """Renew the session; its groups, its tickers and its place among the connections stay as they are."""
+        self.handler.current_user = user
+        self.live_session.renew(claims)
+        self.auth.lifetimes.begin(self)
+        self._log("accepted", "refreshed", None)
+        self._tell_accepted()
+
+    def _tell_accepted(self) -> None:
+        session = self.live_session
+        self.tell({"type": "auth_ok", "user_id": session.user_id, "expires_at": session.expires_at})
+
+    @property
+    def live_session(self) -> AuthSession:
+        """The session, for those who know that it has begun."""
+        assert self.session is not None
+        return self.session
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message of the protocol, in turn with what is broadcast."""
         with contextlib.suppress(WebSocketClosedError):  # the client has just gone, and on_close() is on its way
-            session.writer.send(Message(json_encode(auth_ok)))
+            self.live_session.writer.write_message(json_encode(message))
 
     async def _open_application(self) -> None:
         args, kwargs = self._open_arguments
@@ -345,9 +426,22 @@ class Guard:
 
     # The end ----------------------------------------------------------------------------------------------------
 
-    def close(self, close: Close, detail: str = "") -> None:
-        """End the connection from our side, for the reason in ``close``. Ending it again does nothing."""
-        self._carry_out(self.gate.refuse(close), detail)
+    def close(self, close: Close, detail: str = "") -> bool:
+        """End the connection from our side, for the reason in ``close``; say whether that was still to be done."""
+        decision = self.gate.refuse(close)
+        self._carry_out(decision, detail)
+        return decision is close
+
+    def revoke(self, user_id: str) -> bool:
+        """Void what ``user_id`` was issued; say whether this connection ended by it."""
+        decision = self.gate.revoked(user_id)
+        self._carry_out(decision)
+        return isinstance(decision, Close)
+
+    def abort(self) -> None:
+        """End the TCP connection, without a further word."""
+        if self._connection is not None:
+            wire.abort(self._connection)
 
     def _deadline_passed(self) -> None:
         self._carry_out(self.gate.deadline())
@@ -366,15 +460,21 @@ class Guard:
             self.close(INTERNAL, "an exception, logged above")
 
     def _hang_up(self, close: Close, detail: str = "") -> None:
-        """Carry out a decision to close. The base class's method: a subclass's may take no code."""
+        """Carry out a decision to close."""
         self._log("closed" if self.session else "refused", close.reason, close.code, detail)
+        self._send_close(close)
+        if self.session is None:
+            self._tell_handler(close.reason)
+
+    def _send_close(self, close: Close) -> None:
+        """Send a close frame. The base class's method: a subclass's may take no code."""
+        if self._connection is not None:
+            self.auth.ending.add(self)
         self._give_connection_back()
-        if self.session is not None and close is not RESTART:
+        if self.session is not None and close not in (RESTART, SHUTDOWN):
             self.session.writer.discard()  # whoever may not stay gets nothing more
         WebSocketHandler.close(self.handler, close.code, close.reason)
         self._release()
-        if self.session is None:
-            self._tell_handler(close.reason)
 
     def _end(self, code: int | None) -> None:
         """The connection ended, and not because the gate decided so; ``code`` is the client's, if it sent one."""
@@ -387,25 +487,26 @@ class Guard:
         """Free everything the connection holds, at once: a peer may take 5 s to answer a close frame, or never do."""
         self._stop_waiting()
         if self.session is not None:
+            self.auth.lifetimes.end(self)
             self.session.end()
+        if self.auth.pace is not None:
+            self.auth.pace.forget(self)
         checking, self._checking = self._checking, None
         if checking is not None and checking is not asyncio.current_task():
             checking.cancel()
 
-    def _give_connection_back(self) -> None:
+    def _give_connection_back(self, writer: wire.Writer | None = None) -> None:
         """Let the handler write and close; until now, whatever it wrote met a connection that is closed."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            wire.set_max_message_size(connection, self._message_limit)
-            wire.give_back(self.handler, connection)
+        if self._connection is not None and self._message_limit is not None:
+            wire.set_max_message_size(self._connection, self._message_limit)
+            wire.give_back(self.handler, writer or self._connection)
+            self._message_limit = None
 
     def _give_writer(self) -> wire.Writer:
         """Let the handler write, in turn with what is broadcast."""
-        connection = self._connection
-        assert connection is not None
-        self._give_connection_back()
-        writer = wire.Writer(connection, self.auth.connections.dispatcher)
-        wire.give_back(self.handler, writer)
+        assert self._connection is not None
+        writer = wire.Writer(self._connection, self.auth.connections.dispatcher)
+        self._give_connection_back(writer)
         return writer
 
     def _stop_waiting(self) -> None:
@@ -423,9 +524,19 @@ class Guard:
 
     # Telling ----------------------------------------------------------------------------------------------------
 
-    def _log(self, event: str, reason: str, code: int | None, detail: str = "", user_id: str | None = None) -> None:
+    def _log(
+        self,
+        event: str,
+        reason: str,
+        code: int | None,
+        detail: str = "",
+        user_id: str | None = None,
+        **more: object,
+    ) -> None:
         user_id = user_id or self.gate.user_id
-        log.record(event, self.handler.request, reason=reason, user_id=user_id, code=code, detail=detail)
+        if event == "refused" and user_id is not None:
+            self.auth.failures.note(user_id, reason)
+        log.record(event, self.handler.request, reason=reason, user_id=user_id, code=code, detail=detail, **more)
 
     def _tell_handler(self, reason: str) -> None:
         try:

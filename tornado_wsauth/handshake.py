@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tornado_wsauth import wire
+from tornado_wsauth import binding, wire
 from tornado_wsauth.errors import TokenRejected, TokenStoreError
-from tornado_wsauth.tokens import is_well_formed
+from tornado_wsauth.gate import RESTART, SHUTDOWN, TOKEN_INVALID, TOO_MANY, Close
+from tornado_wsauth.tokens import TokenReplay, is_well_formed
 
 if TYPE_CHECKING:
-    from tornado.httputil import HTTPHeaders
+    from tornado.httputil import HTTPHeaders, HTTPServerRequest
     from tornado.websocket import WebSocketHandler
 
     from tornado_wsauth.auth import WSAuth
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer that ends the handshake. The client is told ``error``, never more."""
+    """An HTTP answer that ends the handshake. The client is told ``error``, never more.
+
+    ``close`` is what it is told instead where `WSAuth` says ``refuse="close"``.
+    """
 
     status: int
     error: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    close: Close | None = None
 
     @property
     def phrase(self) -> str:
@@ -41,13 +46,20 @@ class Refused(Exception):
     """This request does not become a WebSocket. Beside the answer it carries what the log is told."""
 
     def __init__(
-        self, answer: Answer, *, reason: str | None = None, user_id: str | None = None, detail: str = ""
+        self,
+        answer: Answer,
+        *,
+        reason: str | None = None,
+        user_id: str | None = None,
+        detail: str = "",
+        **more: object,
     ) -> None:
         super().__init__(answer.error)
         self.answer = answer
         self.reason = reason or answer.error
         self.user_id = user_id
         self.detail = detail
+        self.more = more  # for the log's record
 
 
 METHOD = Answer(405, "method_not_allowed", {"Allow": "GET"})
@@ -60,7 +72,8 @@ CLOSING = Answer(503, "closing", {"Retry-After": "5"})
 TOO_MANY_PENDING = Answer(503, "too_many_pending", {"Retry-After": "1"})
 STORE_UNAVAILABLE = Answer(503, "store_unavailable", {"Retry-After": "5"})
 # One answer for a token that is missing, malformed, unknown, expired or used: it tells a guesser nothing.
-TOKEN = Answer(401, "token_invalid", {"WWW-Authenticate": 'Bearer realm="websocket"'})
+TOKEN = Answer(401, "token_invalid", {"WWW-Authenticate": 'Bearer realm="websocket"'}, TOKEN_INVALID)
+TOO_MANY_CONNECTIONS = Answer(429, "too_many_connections", {"Retry-After": "5"}, TOO_MANY)
 # Nobody reads this one; 499 is what proxies write in their logs for a client that left before the answer.
 CLIENT_LEFT = Answer(499, "client_left")
 
@@ -87,7 +100,14 @@ def check(handler: WebSocketHandler, auth: WSAuth) -> None:
         raise Refused(TOO_MANY_PENDING)
 
 
-async def redeem(auth: WSAuth, values: Sequence[bytes]) -> str:
+def answer_to(ending: Close | None) -> Answer:
+    """Return the answer to a request that was overtaken by its end: our decision, or None if the client left."""
+    if ending is None:
+        return CLIENT_LEFT
+    return CLOSING if ending in (RESTART, SHUTDOWN) else TOKEN
+
+
+async def redeem(auth: WSAuth, request: HTTPServerRequest, values: Sequence[bytes]) -> str:
     """Spend the connection token, given as all values of its query argument; return whom it was issued to.
 
     Raises `Refused`. A store is asked about nothing that could not be a token.
@@ -96,11 +116,39 @@ async def redeem(auth: WSAuth, values: Sequence[bytes]) -> str:
     if not is_well_formed(token):
         raise Refused(TOKEN, reason="token_malformed" if values else "token_missing")
     try:
-        return (await auth.redeem_token(token)).user_id
+        if auth.max_connections_per_user is not None and auth.over_limit == "refuse":
+            # Before it is spent, so that whoever is over the limit can use it when it is their turn.
+            check_user_limit(auth, (await auth.look_at_token(token)).user_id)
+        record = await auth.redeem_token(token, spender=request.remote_ip)
     except TokenRejected as rejected:
-        raise Refused(TOKEN, reason=f"token_{rejected.reason}", user_id=rejected.user_id) from None
+        raise _rejected(auth, request, rejected) from None
     except TokenStoreError as error:
         raise Refused(STORE_UNAVAILABLE, detail=str(error)) from error
+    if auth.bind_tokens:
+        found = binding.place(auth.bind_tokens, request, request.path, auth.client_address)
+        broken = binding.broken_bonds(record.context, found)
+        if broken:
+            detail = f"it was issued for another {' and '.join(sorted(broken))}"
+            raise Refused(TOKEN, reason="token_elsewhere", user_id=record.user_id, detail=detail)
+    return record.user_id
+
+
+def check_user_limit(auth: WSAuth, user_id: str) -> None:
+    """Raise `Refused` if ``user_id`` has as many connections as it may, those on their way included."""
+    if auth.max_connections_per_user is None or auth.over_limit != "refuse":
+        return
+    pending = sum(guard.gate.user_id == user_id for guard in auth.pending)
+    if pending + len(auth.connections.for_user(user_id)) >= auth.max_connections_per_user:
+        raise Refused(TOO_MANY_CONNECTIONS, user_id=user_id)
+
+
+def _rejected(auth: WSAuth, request: HTTPServerRequest, rejected: TokenRejected) -> Refused:
+    reason = f"token_{rejected.reason}"
+    if rejected.reason != "replayed":
+        return Refused(TOKEN, reason=reason, user_id=rejected.user_id)
+    auth.replayed(TokenReplay(rejected.user_id, rejected.spent_by, request.remote_ip, request.path))
+    detail = f"used first from {rejected.spent_by}"
+    return Refused(TOKEN, reason=reason, user_id=rejected.user_id, detail=detail, spent_by=rejected.spent_by)
 
 
 def _malformed(headers: HTTPHeaders) -> Answer | None:

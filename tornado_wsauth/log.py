@@ -4,7 +4,8 @@
 
 Each record carries, beside its readable message, the attributes ``event`` (``accepted``, ``refused``,
 ``closed``), ``reason``, ``user_id``, ``remote_ip``, ``path`` and ``code`` (an HTTP status or a WebSocket close
-code), so that a JSON formatter or a `logging.Filter` has nothing to parse.
+code), so that a JSON formatter or a `logging.Filter` has nothing to parse. That of a replayed token has ``spent_by``,
+too: the address from which it was used first.
 """
 
 from __future__ import annotations
@@ -19,9 +20,19 @@ _LEVELS = {"accepted": logging.INFO, "refused": logging.WARNING, "closed": loggi
 
 
 def record(
-    event: str, request: HTTPServerRequest, *, reason: str, user_id: str | None, code: int | None, detail: str = ""
+    event: str,
+    request: HTTPServerRequest,
+    *,
+    reason: str,
+    user_id: str | None,
+    code: int | None,
+    detail: str = "",
+    **more: object,
 ) -> None:
-    """Write one record about the client behind ``request``. ``detail`` is for people and may be empty."""
+    """Write one record about the client behind ``request``. ``detail`` is for people and may be empty.
+
+    ``more`` are further attributes of the record.
+    """
     fields = {
         "event": event,
         "reason": reason,
@@ -29,6 +40,7 @@ def record(
         "remote_ip": request.remote_ip,
         "path": request.path,
         "code": code,
+        **more,
     }
     # What comes from outside is quoted: a line break in it must not start a line of its own in the log.
     logger.log(

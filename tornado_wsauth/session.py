@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,6 @@ class AuthSession:
         connections: Connections,
         *,
         user_id: str,
-        session_id: str,
         claims: Mapping[str, Any],
     ) -> None:
         self.handler = handler
@@ -51,15 +51,21 @@ class AuthSession:
         self.writer = writer  # for `connections`; it is gone with the handler
         self.user_id = user_id
         """The user both the connection token and the JWT were issued to."""
-        self.session_id = session_id
+        self.session_id = session_id_of(claims) or secrets.token_hex(8)
         """The login this connection belongs to: the JWT's ``sid`` claim, or an id of its own for want of one."""
         self.claims = claims
-        """The claims of the accepted JWT."""
+        """The claims of the JWT that was accepted last."""
         self.expires_at: float | None = claims.get("exp")
-        """When the JWT expires, in Unix seconds."""
+        """When that JWT expires, in Unix seconds."""
         self._connections = connections
         self._groups: set[str] | None = None
         self._tickers: list[PeriodicCallback] | None = None
+
+    def renew(self, claims: Mapping[str, Any]) -> None:
+        """Go on with the claims of another JWT of the same user. The mixin calls it; groups and all else stay."""
+        self.claims = claims
+        self.expires_at = claims.get("exp")
+        self.session_id = session_id_of(claims) or self.session_id
 
     @property
     def groups(self) -> frozenset[str]:
@@ -116,3 +122,9 @@ class AuthSession:
         for ticker in self._tickers or ():
             ticker.stop()
         self._tickers = None
+
+
+def session_id_of(claims: Mapping[str, Any]) -> str | None:
+    """Return the ``sid`` claim (OpenID Connect Front-Channel Logout §3), None where there is none to speak of."""
+    sid = claims.get("sid")
+    return sid if isinstance(sid, str) and sid else None

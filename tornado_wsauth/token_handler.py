@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from tornado.concurrent import Future
 from tornado.web import Finish, HTTPError, RequestHandler
 
-from tornado_wsauth import log
+from tornado_wsauth import binding, log
 from tornado_wsauth.auth import WSAuth, find_auth
 from tornado_wsauth.errors import (
     AuthError,
@@ -40,7 +40,13 @@ class TokenHandler(RequestHandler):
     ``allowed_origins``, exactly one of those.
 
     Errors are ``{"error": "<code>"}``: 401 ``unauthorized``, 403 ``origin_not_allowed`` or ``xsrf_failed``, 405
-    ``method_not_allowed``, 429 ``too_many_tokens``, 503 ``store_unavailable``, ``keys_unavailable`` or ``closing``.
+    ``method_not_allowed``, 429 ``too_many_tokens``, 503 ``store_unavailable``, ``keys_unavailable`` or ``closing``;
+    400 ``path_required`` where tokens are bound to a path and ``?path=/ws/chat`` does not name one.
+
+    Asked with ``?explain=1``, the answer has ``last_failure`` as well: the reason why the user's last connection to
+    this process was refused in the last ten minutes, as it stands in the log, or null. It tells a user nothing about
+    others.
+
     With ``allowed_origins``, the route answers CORS for exactly those, preflight included; it never sends ``*``.
     """
 
@@ -63,13 +69,23 @@ class TokenHandler(RequestHandler):
             self._refuse(403, "origin_not_allowed")
         user_id = await self._require_user_id()
         try:
-            token = await auth.issue_token(user_id)
+            token = await auth.issue_token(user_id, bound_to=self._bound_to(auth))
         except TokenLimitReached:
             retry_after = {"Retry-After": str(math.ceil(auth.token_ttl))}
             self._refuse(429, "too_many_tokens", retry_after, user_id=user_id)
         except TokenStoreError as error:
             self._refuse(503, "store_unavailable", _RETRY_SOON, user_id=user_id, detail=str(error))
-        await self.finish({"token": token, "expires_in": auth.token_ttl})
+        answer: dict[str, Any] = {"token": token, "expires_in": auth.token_ttl}
+        if self.get_argument("explain", "") == "1":
+            answer["last_failure"] = auth.failures.of(user_id)
+        await self.finish(answer)
+
+    def _bound_to(self, auth: WSAuth) -> dict[str, str | None] | None:
+        """Return what the token is good for, as far as tokens are bound to anything."""
+        path = self.get_argument("path", None)
+        if "path" in auth.bind_tokens and not path:
+            self._refuse(400, "path_required")
+        return binding.place(auth.bind_tokens, self.request, path, auth.client_address) or None
 
     def options(self) -> None:
         """Answer a CORS preflight (Fetch standard, §4.8); an origin that is not allowed gets no permission."""

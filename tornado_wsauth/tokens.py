@@ -31,6 +31,21 @@ class TokenRecord:
     context: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenReplay:
+    """Somebody came with a token that had been used: a client that keeps tokens, or a thief, or the thief's victim.
+
+    ``path`` is that of the socket. Addresses are as Tornado sees them (``request.remote_ip``).
+    """
+
+    user_id: str | None
+    spent_by: str | None
+    """Where the token was used first; None where the store does not know."""
+    replayed_by: str | None
+    """Where it was used again."""
+    path: str
+
+
 def new_token() -> str:
     """Return a new token: 43 characters of ``[A-Za-z0-9_-]`` from the system's CSPRNG."""
     return secrets.token_urlsafe(TOKEN_BYTES)

@@ -1,6 +1,6 @@
 """The only module that touches what Tornado does not document. ``tests/test_wire.py`` pins each thing it relies on.
 
-`fanout`, `handshake`, `guard` and `mixin` import it; of ours, it imports `message`.
+`binding`, `fanout`, `handshake`, `guard` and `mixin` import it; of ours, it imports `message`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection, Hashable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
+from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, SSLIOStream, StreamBufferFullError, StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
@@ -35,7 +36,7 @@ class Delegate(Protocol):
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None: ...
-    def tornado_writes(self) -> None: ...
+    def may_write(self, opcode: int, queued: int) -> bool: ...
     def too_slow(self) -> None: ...
 
 
@@ -65,14 +66,15 @@ class MutedConnection:
 def take_over(handler: WebSocketHandler, delegate: Delegate) -> WebSocketProtocol:
     """Put ``delegate`` between ``handler`` and its connection, from ``open()`` on.
 
-    Whatever comes in goes to ``delegate`` instead of ``handler``, for good. For ``handler``, writing to its
-    connection raises `WebSocketClosedError` until `give_back`. Raises `RuntimeError`, which ends the connection, if
-    this Tornado is built in another way.
+    Whatever comes in goes to ``delegate`` instead of ``handler``, for good, and ``delegate`` is asked about every frame
+    that Tornado sends. For ``handler``, writing to its connection raises `WebSocketClosedError` until `give_back`.
+    Raises `RuntimeError`, which ends the connection, if this Tornado is built in another way.
     """
     connection = handler.ws_connection
     if connection is None or connection.handler is not handler:
         raise RuntimeError("this version of Tornado is not supported: its connections speak to another handler")
     connection.handler = delegate  # type: ignore[assignment]
+    _watch(connection)
     handler.ws_connection = MutedConnection(connection)  # type: ignore[assignment]
     return connection
 
@@ -136,11 +138,29 @@ def refuses_origin(handler: WebSocketHandler) -> bool:
     return origin is not None and not handler.check_origin(origin)
 
 
+def peer_address(request: HTTPServerRequest) -> str:
+    """Return the address at the other end of the TCP connection, which Tornado keeps beside that of ``xheaders``.
+
+    That of a Unix-domain socket is empty.
+    """
+    context: Any = request.connection.context if request.connection is not None else None  # type: ignore[attr-defined]
+    address = context.address
+    return str(address[0]) if isinstance(address, tuple) and address else ""
+
+
+def abort(connection: WebSocketProtocol) -> None:
+    """End ``connection`` at once, and with it what its stream has queued."""
+    connection._abort()
+
+
 # Sending --------------------------------------------------------------------------------------------------------------
 
 
 class Traffic(Protocol):
     """What a writer knows of the messages to many, and they of it."""
+
+    most_queued: float
+    """How many bytes may be queued for a connection when another message comes for it alone."""
 
     lagging: set[Writer]
     """Those that had something queued, or began to close, when they were last written to."""
@@ -156,6 +176,7 @@ class Traffic(Protocol):
 class _NoTraffic:
     """For a connection that gets nothing more."""
 
+    most_queued = float("inf")
     unfinished: Collection[object] = ()
 
     def __init__(self) -> None:
@@ -165,16 +186,41 @@ class _NoTraffic:
 
 
 class _WatchedProtocol(WebSocketProtocol13):
-    """Says so when Tornado has a frame of its own to send, such as a pong or a close frame.
+    """Asks its delegate before it sends a frame, such as a pong or a close frame.
 
-    A connection takes this class when it gets a `Writer`. An attribute on the instance would do the same, and cost
+    A connection takes this class when it is taken over. An attribute on the instance would do the same, and cost
     every connection a dictionary of its own.
     """
 
-    def _write_frame(self, *args: Any, **kwargs: Any) -> Any:
+    def _write_frame(self, fin: bool, opcode: int, data: bytes, flags: int = 0) -> Any:
         delegate: Any = self.handler
-        delegate.tornado_writes()
-        return super()._write_frame(*args, **kwargs)
+        if delegate.may_write(opcode, _queued(self.stream)):
+            return super()._write_frame(fin, opcode, data, flags)
+        if opcode & 0x8:  # nobody waits for a ping or a pong (RFC 6455 §5.5)
+            unsent: asyncio.Future[None] = asyncio.Future()
+            unsent.set_result(None)
+            return unsent
+        raise StreamClosedError
+
+
+def _watch(connection: Any) -> None:
+    """Have ``connection`` ask before it sends, unless it is built in a way that we do not know."""
+    if type(connection) is not WebSocketProtocol13 or type(connection.stream) not in (IOStream, SSLIOStream):
+        return
+    try:
+        _ = connection._write_frame, connection.handler, _queued(connection.stream)
+    except AttributeError as error:
+        _warn_of_unknown_tornado(error)
+    else:
+        connection.__class__ = _WatchedProtocol
+
+
+def _queued(stream: Any) -> int:
+    """Return how many bytes ``stream`` has still to send; a closed one has none."""
+    if stream.closed():
+        return 0
+    queued: int = stream._write_buffer._size
+    return queued
 
 
 class Writer:
@@ -197,23 +243,12 @@ class Writer:
         self._socket: Any = None  # None: never past the stream
         self._framed = False  # the stream takes frames of ours
         self.idle = False  # nothing is queued and no close frame was sent: the socket may be written to
-        try:
-            self._recognize()
-        except AttributeError as error:
-            _warn_of_unknown_tornado(error)
-
-    def _recognize(self) -> None:
-        """Find out which ways of sending there are. Raises `AttributeError` in a Tornado that we do not know."""
-        connection = self._connection
-        if type(connection) is not WebSocketProtocol13 or type(connection.stream) not in (IOStream, SSLIOStream):
-            return
-        stream, framed = connection.stream, connection._compressor is None
-        _ = stream._write_buffer._size, connection._write_frame, connection.handler
-        self._stream, self._framed = stream, framed
-        if framed and type(stream) is IOStream and os.name == "posix":  # Windows chokes on large pieces
-            self._socket = stream.socket
-            self.idle = not stream._write_buffer._size
-            connection.__class__ = _WatchedProtocol
+        if type(connection) is _WatchedProtocol:
+            stream = self._stream = connection.stream
+            self._framed = connection._compressor is None
+            if self._framed and type(stream) is IOStream and os.name == "posix":  # Windows chokes on large pieces
+                self._socket = stream.socket
+                self.idle = not _queued(stream)
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else an application looks for on its connection is Tornado's."""
@@ -222,9 +257,15 @@ class Writer:
     # What a handler calls, through Tornado's `WebSocketHandler`
 
     def write_message(self, message: str | bytes, binary: bool = False) -> asyncio.Future[None]:
-        """Send ``message``. The future is done when the kernel has it, or fails with `WebSocketClosedError`."""
+        """Send ``message``. The future is done when the kernel has it, or fails with `WebSocketClosedError`.
+
+        A reader for whom too much is queued already is closed, and this raises `WebSocketClosedError`.
+        """
         if self._traffic.unfinished:
             self._traffic.catch_up(self)
+        if not self.idle and self.queued() > self._traffic.most_queued:
+            self.too_slow()
+            raise WebSocketClosedError
         return self.send(Message(message, binary))
 
     def write_ping(self, data: bytes) -> None:
@@ -249,10 +290,7 @@ class Writer:
 
     def queued(self) -> int:
         """Return how many bytes wait to be sent; 0 where that cannot be known."""
-        if self._stream is None or self._stream.closed():
-            return 0
-        queued: int = self._stream._write_buffer._size
-        return queued
+        return 0 if self._stream is None else _queued(self._stream)
 
     def send(self, message: Message) -> asyncio.Future[None]:
         """Send ``message`` after what is kept. Raises `WebSocketClosedError`, or `StreamBufferFullError`."""
@@ -286,13 +324,7 @@ class Writer:
         self._traffic = _NoTraffic()
         self._kept = None
         self.idle = False
-        if self._socket is not None:
-            self._socket = None
-            self._connection.__class__ = WebSocketProtocol13
-
-    def abort(self) -> None:
-        """End the connection at once, and with it what its stream has queued."""
-        self._connection._abort()
+        self._socket = None
 
     def _drained(self, written: asyncio.Future[None]) -> None:
         if not written.cancelled() and written.exception() is None:
@@ -345,7 +377,7 @@ class Writer:
             raise WebSocketClosedError from None
         except StreamBufferFullError:
             if sent:
-                self.abort()  # half a frame is out, and nothing can follow but its other half
+                abort(self._connection)  # half a frame is out, and nothing can follow but its other half
             raise
         self._traffic.lagging.add(self)
         return promise

@@ -51,10 +51,12 @@ class TokenStore(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def redeem(self, token: str, *, consume: bool = True) -> TokenRecord:
+    async def redeem(self, token: str, *, consume: bool = True, spender: str | None = None) -> TokenRecord:
         """Spend ``token`` and return its record.
 
-        With ``consume=False`` the token stays unspent and can be redeemed again until it expires.
+        With ``consume=False`` the token stays unspent and can be redeemed again until it expires. ``spender`` is the
+        address of whoever spends it; of a replayed token, `TokenRejected.spent_by` then says who was first. A store
+        whose ``redeem`` does not take it is not given it.
 
         Raises `TokenRejected`: ``unknown`` (never issued, revoked, or long expired), ``expired``, or ``replayed``
         (already spent, and not yet past its expiry). Raises `TokenStoreError` when the store cannot answer; the

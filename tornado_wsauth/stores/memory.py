@@ -23,7 +23,7 @@ _SWEPT_PER_ISSUE = 16
 class _Entry:
     """What is remembered of one token. ``user_id`` is None once it was revoked."""
 
-    __slots__ = ("context", "created_at", "expires_at", "spent", "user_id")
+    __slots__ = ("context", "created_at", "expires_at", "spent", "spent_by", "user_id")
 
     def __init__(self, user_id: str, created_at: float, expires_at: float, context: str | None) -> None:
         self.user_id: str | None = user_id
@@ -31,6 +31,7 @@ class _Entry:
         self.expires_at = expires_at
         self.context = context  # as JSON, so that nobody can change it in here
         self.spent = False
+        self.spent_by: str | None = None
 
 
 class MemoryTokenStore(TokenStore):
@@ -115,7 +116,7 @@ class MemoryTokenStore(TokenStore):
             keys.add(key)
         return token
 
-    async def redeem(self, token: str, *, consume: bool = True) -> TokenRecord:
+    async def redeem(self, token: str, *, consume: bool = True, spender: str | None = None) -> TokenRecord:
         """Spend ``token`` and return its record; see `TokenStore.redeem`."""
         self._check_process()
         key = hash_token(token)
@@ -125,9 +126,10 @@ class MemoryTokenStore(TokenStore):
         if entry.expires_at <= self._clock():
             raise TokenRejected("expired", entry.user_id)
         if entry.spent:
-            raise TokenRejected("replayed", entry.user_id)
+            raise TokenRejected("replayed", entry.user_id, entry.spent_by)
         if consume:
             entry.spent = True
+            entry.spent_by = spender
             self._forget_unspent(entry.user_id, key)
         context = None if entry.context is None else json.loads(entry.context)
         return TokenRecord(entry.user_id, entry.created_at, entry.expires_at, context)

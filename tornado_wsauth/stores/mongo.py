@@ -23,7 +23,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenRejection, TokenStoreError
+from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenStoreError
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.tokens import TokenRecord, hash_token, new_token
 
@@ -53,8 +53,8 @@ class MongoTokenStore(TokenStore):
     ``retryWrites`` not switched off.
 
     One document is one token: ``_id`` (its SHA-256), ``token_type`` (``"ws"``), ``user_id``, ``created_at``,
-    ``expires_at`` (dates on the server's clock), ``spent_at`` once it was used, ``context`` (JSON text) if given.
-    MongoDB's TTL monitor removes them after their expiry. MongoDB 4.4 or later.
+    ``expires_at`` (dates on the server's clock), ``context`` (JSON text) if given, and, once it was used,
+    ``spent_at`` and ``spent_by``. MongoDB's TTL monitor removes them after their expiry. MongoDB 4.4 or later.
 
     Raises `ConfigurationError` for a collection it cannot await and for a timeout that is not positive.
     """
@@ -120,13 +120,16 @@ class MongoTokenStore(TokenStore):
                 raise TokenLimitReached(f"the user already holds {max_live} live tokens")
         return token
 
-    async def redeem(self, token: str, *, consume: bool = True) -> TokenRecord:
+    async def redeem(self, token: str, *, consume: bool = True, spender: str | None = None) -> TokenRecord:
         """Spend ``token`` and return its record; see `TokenStore.redeem`."""
         key = hash_token(token)
+        spend: dict[str, Any] = {"$currentDate": {"spent_at": True}}
+        if spender is not None:
+            spend["$set"] = {"spent_by": spender}
         live = {"_id": key, **_LIVE}
         async with self._answering(key):
             if consume:
-                found = await self._tokens.find_one_and_update(live, {"$currentDate": {"spent_at": True}})
+                found = await self._tokens.find_one_and_update(live, spend)
             else:
                 found = await self._tokens.find_one(live)
             if found is None:
@@ -158,13 +161,14 @@ class MongoTokenStore(TokenStore):
         """Find out why no live token has this hash, asking the server's clock once more."""
         expired = {"$lte": ["$expires_at", "$$NOW"]}
         found = await self._tokens.find_one(
-            {"_id": key, "token_type": "ws"}, {"user_id": 1, "spent_at": 1, "expired": expired}
+            {"_id": key, "token_type": "ws"}, {"user_id": 1, "spent_at": 1, "spent_by": 1, "expired": expired}
         )
         if found is None:
             return TokenRejected("unknown")
         # Neither expired nor spent: the server's clock was set back between the two looks. Still rejected.
-        reason: TokenRejection = "replayed" if "spent_at" in found and not found["expired"] else "expired"
-        return TokenRejected(reason, found["user_id"])
+        if "spent_at" in found and not found["expired"]:
+            return TokenRejected("replayed", found["user_id"], found.get("spent_by"))
+        return TokenRejected("expired", found["user_id"])
 
     @contextlib.asynccontextmanager
     async def _answering(self, key: str = "") -> AsyncIterator[None]:

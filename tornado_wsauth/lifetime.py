@@ -1,0 +1,151 @@
+"""How long a session lasts: until its JWT expires, or until the application says that it is not valid any more.
+
+`auth` owns one `Lifetimes`, for all of its sessions; `guard` begins, renews and ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol
+
+from tornado_wsauth.agenda import Agenda, Item
+from tornado_wsauth.clock import Clock
+from tornado_wsauth.gate import INTERNAL, JWT_EXPIRED, REVOKED, Close
+from tornado_wsauth.log import logger
+from tornado_wsauth.session import AuthSession
+
+StillValid = Callable[[AuthSession], bool | Awaitable[bool]]
+"""Says whether a session may go on."""
+
+RecheckFailure = Literal["close", "keep"]
+"""What becomes of a session when nobody can say whether it is still valid."""
+
+RECHECKS_AT_ONCE = 100  # calls of still_valid() under way; the others wait for their turn
+
+
+class Live(Item, Protocol):
+    """An authenticated connection: what a `Guard` is once its session has begun."""
+
+    warn_at: float | None
+    """When the client is told that its JWT expires soon, in Unix seconds; None once it was. `Lifetimes` sets it."""
+
+    @property
+    def live_session(self) -> AuthSession:
+        """Whose it is, and until when."""
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message of the protocol, unless the connection is closing."""
+
+    def close(self, close: Close, detail: str = "") -> object:
+        """End the connection. Ending it again does nothing."""
+
+
+class Lifetimes:
+    """Warns sessions before their JWT expires, ends them when it does, and asks ``still_valid`` in between.
+
+    ``leeway`` (seconds) is the verifier's: the session ends when the JWT would not be accepted any more.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        leeway: float,
+        enforce_expiry: bool,
+        expiry_warning: float,
+        still_valid: StillValid | None,
+        recheck_interval: float,
+        recheck_failure: RecheckFailure,
+    ) -> None:
+        self._clock = clock
+        self._leeway = leeway
+        self._enforce_expiry = enforce_expiry
+        self._expiry_warning = expiry_warning
+        self._still_valid = still_valid
+        self._recheck_interval = recheck_interval
+        self._recheck_failure = recheck_failure
+        self._agenda: Agenda[Live] = Agenda(clock, self._wake)
+        self._recheck_at: dict[Live, float] = {}
+        self._rechecks: set[asyncio.Task[None]] = set()
+        self._places = asyncio.Semaphore(RECHECKS_AT_ONCE)
+
+    def has_expired(self, expires_at: float | None) -> bool:
+        """Say whether a session whose JWT has this ``exp`` must end, or cannot begin."""
+        return self._enforce_expiry and expires_at is not None and self._clock.time() >= expires_at + self._leeway
+
+    def begin(self, live: Live) -> None:
+        """A JWT was accepted: its time begins. Called with the first one, and again with each that renews it."""
+        self._agenda.remove(live)
+        expires_at, now = live.live_session.expires_at, self._clock.time()
+        live.warn_at = None
+        if self._enforce_expiry and self._expiry_warning and expires_at is not None:
+            left = expires_at + self._leeway - now
+            # A JWT that lives shorter than the warning is early: half-way, or its client would be renewing for ever.
+            live.warn_at = now + left - min(self._expiry_warning, left / 2)
+        if self._still_valid is not None and live not in self._recheck_at:
+            self._recheck_at[live] = now + self._recheck_interval
+        self._plan(live)
+
+    def end(self, live: Live) -> None:
+        """The session is over."""
+        self._agenda.remove(live)
+        self._recheck_at.pop(live, None)
+
+    def run(self) -> None:
+        """End what must end by now. Called before each broadcast: a loop that is busy runs its timers late."""
+        self._agenda.run()
+
+    def cancel(self) -> None:
+        """Forget the answers of ``still_valid`` that are still to come."""
+        for task in self._rechecks:
+            task.cancel()
+
+    def _plan(self, live: Live) -> None:
+        """Have the connection woken for what comes next, if anything does."""
+        times = [live.warn_at, self._recheck_at.get(live)]
+        expires_at = live.live_session.expires_at
+        if self._enforce_expiry and expires_at is not None:
+            times.append(expires_at + self._leeway)
+        due = [at for at in times if at is not None]
+        if due:
+            self._agenda.put(live, min(due))
+
+    def _wake(self, live: Live) -> None:
+        session, now = live.live_session, self._clock.time()
+        if self.has_expired(session.expires_at):
+            live.close(JWT_EXPIRED)
+            return
+        if live.warn_at is not None and live.warn_at <= now:
+            assert session.expires_at is not None
+            live.warn_at = None
+            live.tell({"type": "auth_expiring", "expires_in": round(session.expires_at + self._leeway - now)})
+        if self._recheck_at.get(live, now + 1) <= now:
+            self._recheck_at[live] = now + self._recheck_interval
+            task = asyncio.get_running_loop().create_task(self._recheck(live))
+            self._rechecks.add(task)
+            task.add_done_callback(self._rechecks.discard)
+        self._plan(live)
+
+    async def _recheck(self, live: Live) -> None:
+        """Ask whether the session may go on. No answer within the interval is a failure like any other."""
+        assert self._still_valid is not None
+        async with self._places:
+            if live not in self._recheck_at:
+                return  # it ended while this waited
+            try:
+                async with asyncio.timeout(self._recheck_interval):
+                    answer: Any = self._still_valid(live.live_session)
+                    if inspect.isawaitable(answer):
+                        answer = await answer
+            except Exception:
+                self._recheck_failed(live)
+                return
+        if not answer:
+            live.close(REVOKED, "still_valid() said no")
+
+    def _recheck_failed(self, live: Live) -> None:
+        logger.exception("still_valid() failed for user=%r", live.live_session.user_id)
+        if self._recheck_failure == "close":
+            live.close(INTERNAL, "still_valid() failed, logged above")
