@@ -21,7 +21,7 @@ from tornado_wsauth import ConfigurationError, TokenStoreError, WSAuth
 if TYPE_CHECKING:
     from pymongo import AsyncMongoClient
 
-options = OptionParser()  # one of our own: --help then lists these four and not Tornado's ten about log files
+options = OptionParser()  # one of our own: --help then lists these five and not Tornado's ten about log files
 options.define("port", 8888, type=int, help="port to listen on; 0 takes any free one")
 options.define("address", "127.0.0.1", type=str, help="address to listen on")
 options.define(
@@ -30,6 +30,7 @@ options.define(
     metavar="URI",
     help="keep connection tokens in this MongoDB, such as mongodb://localhost/example; left out, in memory",
 )
+options.define("grace", 5, type=float, help="seconds in which a server that is stopped lets its clients go")
 options.define(
     "jwt-secret",
     type=str,
@@ -62,12 +63,14 @@ def _read_options() -> None:
         surplus = options.parse_command_line()
     except Error as error:
         raise StartError(str(error), status=2) from error
-    except ValueError as error:  # the only option that is not text
-        raise StartError(f"--port: {error}", status=2) from error
+    except ValueError as error:  # of the two options that are not text
+        raise StartError(f"--port and --grace are numbers: {error}", status=2) from error
     if surplus:
         raise StartError(f"{surplus[0]}: options begin with two dashes; --help lists them", status=2)
     if not 0 <= options.port <= 65535:
         raise StartError(f"--port={options.port}: a port is a number from 0 to 65535", status=2)
+    if not 0 <= options.grace < 3600:
+        raise StartError(f"--grace={options.grace}: seconds, from 0 to an hour; 5 is the default", status=2)
 
 
 async def serve() -> None:
@@ -104,9 +107,15 @@ async def _serve_until(stop: asyncio.Event, client: AsyncMongoClient[Any] | None
     sys.stdout.flush()
     await stop.wait()
 
-    server.stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
+    if auth.connections:
+        sys.stdout.write(f"Closing {len(auth.connections)} connections; Ctrl+C again stops at once.\n")
+        sys.stdout.flush()
+    # The server goes on listening, so that whoever comes now is told 503 and not that nobody is there.
+    await auth.close(grace=options.grace)
     app.settings["broadcaster"].stop()
-    await auth.close()
+    server.stop()
     await server.close_all_connections()
 
 

@@ -18,7 +18,7 @@ import jwt
 from tornado.web import Application, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
-from tornado_wsauth import Broadcaster, JWTVerifier, TokenHandler, TokenStore, WebSocketAuthMixin, WSAuth
+from tornado_wsauth import AuthError, Broadcaster, JWTVerifier, TokenHandler, TokenStore, WebSocketAuthMixin, WSAuth
 
 STATIC = Path(__file__).parent / "static"
 
@@ -46,7 +46,8 @@ def make_app(
     a secret that is too short.
     """
     key = secrets.token_urlsafe(32) if jwt_secret is None else jwt_secret
-    verifier = JWTVerifier(key, algorithms=["HS256"])
+    logouts = Logouts()
+    verifier = LoginVerifier(key, logouts)
     auth = WSAuth(verifier, tokens, auth_timeout=auth_timeout)
 
     def news() -> dict[str, Any]:
@@ -55,6 +56,7 @@ def make_app(
     return Application(
         [
             (r"/login", Login),
+            (r"/logout", Logout),
             (r"/ws/token", TokenHandler),
             (r"/demo", Demo),
             (r"/demo/expired-token", ExpiredToken),
@@ -62,6 +64,7 @@ def make_app(
             (r"/(.*)", Page, {"path": STATIC, "default_filename": "index.html"}),
         ],
         wsauth=auth,
+        logouts=logouts,
         wsauth_expired=WSAuth(verifier, auth.tokens, token_ttl=1e-6),
         broadcaster=Broadcaster(auth, news, broadcast_interval_ms, slow="latest"),
         tick_interval_ms=tick_interval_ms,
@@ -100,8 +103,8 @@ class Login(RequestHandler):
             self.set_status(401)
             self.finish({"error": "wrong_login"})
             return
-        now = int(time.time())
-        claims = {"sub": user_id, "iat": now, "exp": now + JWT_LIFETIME}
+        now = time.time()
+        claims = {"sub": user_id, "iat": now, "exp": int(now) + JWT_LIFETIME}
         token = jwt.encode(claims, self.settings["jwt_key"], algorithm="HS256")
         self.finish({"user_id": user_id, "jwt": token, "expires_in": JWT_LIFETIME})
 
@@ -116,6 +119,50 @@ class Login(RequestHandler):
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
         return username if is_right else None
+
+
+class Logouts:
+    """Who logged out when, since the server started. Yours would be in the database that your logins are in."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+
+    def note(self, user_id: str) -> None:
+        self._at[user_id] = time.time()
+
+    def came_after(self, claims: dict[str, Any]) -> bool:
+        """Say whether the user has logged out since this JWT was issued."""
+        return self._at.get(claims["sub"], 0.0) >= float(claims["iat"])
+
+
+class LoginVerifier(JWTVerifier):
+    """Accepts the JWTs of `Login`, until their user logs out. A JWT cannot be called back, so this is where it ends."""
+
+    def __init__(self, key: str, logouts: Logouts) -> None:
+        super().__init__(key, algorithms=["HS256"])
+        self._logouts = logouts
+
+    async def verify(self, token: str) -> dict[str, Any]:
+        claims = await super().verify(token)
+        if self._logouts.came_after(claims):
+            raise AuthError("jwt_invalid", "the user has logged out since")
+        return claims
+
+
+class Logout(RequestHandler):
+    """``POST`` with ``Authorization: Bearer <JWT>`` logs the user out, everywhere and at once: 204, or 401."""
+
+    async def post(self) -> None:
+        auth: WSAuth = self.settings["wsauth"]
+        try:
+            user_id, _ = await auth.verify_jwt(self.request.headers.get("Authorization", "").removeprefix("Bearer "))
+        except AuthError:
+            self.set_status(401)
+            self.finish({"error": "unauthorized"})
+            return
+        self.settings["logouts"].note(user_id)  # first, so that nobody comes back in between
+        await auth.disconnect_user(user_id)
+        self.set_status(204)
 
 
 class ExpiredToken(TokenHandler):

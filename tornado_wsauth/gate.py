@@ -75,6 +75,9 @@ SHUTDOWN = Close(CloseCode.GOING_AWAY, "shutdown")
 RESTART = Close(CloseCode.SERVICE_RESTART, "restart")
 
 
+_NOBODY: frozenset[str] = frozenset()  # one for all: CPython makes a new one of 216 bytes each time
+
+
 class Gate:
     """One connection's way from CONNECTING to CLOSED.
 
@@ -90,7 +93,7 @@ class Gate:
         self.ending: Close | None = None
         self.max_first_message = max_first_message  # characters; never more than the limit in bytes
         self._step: Literal["verify", "load"] | None = None  # of a JWT's check: next comes whose it is, or who that is
-        self._barred: frozenset[str] = frozenset()  # whose tokens were revoked while ours was being redeemed
+        self._barred = _NOBODY  # whose tokens were revoked while ours was being redeemed
 
     def admitted(self, user_id: str) -> Pass | Close:
         """The connection token was redeemed. IGNORE means that the client left meanwhile: do not upgrade."""

@@ -72,7 +72,9 @@ _CLOSE, _PINGS = 0x8, (0x9, 0xA)  # opcodes (RFC 6455 §11.8)
 
 ABORT_AFTER = 0.5  # seconds that a slow reader is given to read what is queued, and why it is closed
 
-_NO_ARGUMENTS: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+_NO_ARGUMENTS: _Arguments = (), {}
 
 
 class Guard:
@@ -84,7 +86,6 @@ class Guard:
         "_connection",
         "_message_limit",
         "_open_arguments",
-        "_opened",
         "_own_callbacks",
         "_timer",
         "_token",
@@ -105,11 +106,10 @@ class Guard:
         self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None
         self._connection: WebSocketProtocol | None = None  # from the 101 to its end
-        self._open_arguments = _NO_ARGUMENTS
+        self._open_arguments: _Arguments | None = _NO_ARGUMENTS  # None: open() completed, so on_close() is due
         self._message_limit: int | None = None  # the application's own, in bytes, while the handler has no connection
         self._timer: Timer | None = None
         self._checking: asyncio.Task[Any] | None = None
-        self._opened = False  # the application's open() completed, so its on_close() is due
         self.wake_at = 0.0  # for `lifetime`, as is the next
         self.warn_at: float | None = None
         for name, ours in self._ours():
@@ -288,7 +288,7 @@ class Guard:
 
     def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
         """The connection is over, in whichever way and at whichever step."""
-        handler, opened = self.handler, self._opened
+        handler, opened = self.handler, self._open_arguments is None
         self.auth.ending.discard(self)
         self._end(close_code)
         self._let_go()
@@ -406,8 +406,8 @@ class Guard:
             self.live_session.writer.write_message(json_encode(message))
 
     async def _open_application(self) -> None:
+        assert self._open_arguments is not None
         args, kwargs = self._open_arguments
-        self._open_arguments = _NO_ARGUMENTS
         try:
             result = self._application("open")(*args, **kwargs)
             if result is not None:
@@ -415,7 +415,7 @@ class Guard:
         except (Exception, asyncio.CancelledError):
             self._application_failed()
         else:
-            self._opened = True
+            self._open_arguments = None
 
     async def _await_application(self, result: Any) -> None:
         """Wait for what ``on_message`` returned: an awaitable, or whatever else Tornado waits for."""

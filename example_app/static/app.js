@@ -1,7 +1,7 @@
 // The page's own logic: who is logged in, which connection is live, what a click means. The protocol is in
 // `handshake.js`, the runs through it in `runs.js`, everything visible in `view.js`.
 
-import { ClosedError, HttpError, isServerThere } from "./handshake.js";
+import { ClosedError, HttpError, isServerThere, logIn, logOut } from "./handshake.js";
 import { connect, provoke, Run, SCENARIOS, TOKEN, UPGRADE } from "./runs.js";
 import { $, announce, el, OutcomePanel, ScenarioButton, StepList, Stream } from "./view.js";
 
@@ -12,7 +12,9 @@ const CLOSED_WORDS = {
   1012: "The server is restarting. Connect again in a moment.",
   1013: "You read too slowly for what was sent. Connect again.",
   4401: "Your JWT has expired or is not valid any more. Log in again.",
-  4403: "The server withdrew your access.",
+  4403: "You were logged out, here or somewhere else.",
+  4408: "The server waited too long for your JWT. Connect again.",
+  4429: "You have sent, or opened, more than the server allows. Connect again in a moment.",
   4409: "A newer connection of yours took this one’s place.",
 };
 const SERVER_GONE = "The server does not answer. Start it with python -m example_app, then connect again.";
@@ -71,10 +73,36 @@ function show(message) {
   } else if (message.type === "broadcast") {
     stream.add("broadcast", `${message.online} online at ${message.now}`);
   } else if (message.type === "auth_expiring") {
-    stream.add("session", `The JWT expires in ${message.expires_in} s. Log in again to stay longer.`);
+    stream.add("session", `the JWT expires in ${message.expires_in} s`);
+    renew();
+  } else if (message.type === "auth_ok") {
+    stream.add("session", `renewed until ${new Date(message.expires_at * 1000).toLocaleTimeString()}`);
   } else {
     stream.add("session", JSON.stringify(message));
   }
+}
+
+/** Get another JWT and send it on the live connection, which goes on as if nothing had happened. */
+async function renew() {
+  const renewed = connection;
+  try {
+    const answer = await logIn(session.user_id, config.users[session.user_id]);
+    rememberSession(answer);
+    renewed.renew(answer.jwt);
+  } catch (error) {
+    stream.add("session", `no new JWT: ${error.message}`);
+  }
+}
+
+async function onLogoutClick() {
+  try {
+    await logOut(session.jwt);
+    announce("Logged out everywhere");
+  } catch (error) {
+    showNotice(await explain(error, TOKEN));
+  }
+  session = null;
+  showStatus(connection === null ? "offline" : "online", connection === null ? "Not connected" : $("status").textContent);
 }
 
 function onLiveClosed({ code, reason }) {
@@ -105,7 +133,7 @@ async function explain(error, stoppedAt) {
 }
 
 function explainClose({ code, reason }) {
-  if (code === 4401) session = null;
+  if (code === 4401 || code === 4403) session = null;
   return CLOSED_WORDS[code] ?? `The connection was closed with ${code} ${reason}.`;
 }
 
@@ -202,6 +230,7 @@ function showStatus(state, text) {
   const invitation = currentSession() === null ? "Log in and connect" : "Connect";
   $("connect").textContent = { online: "Disconnect", connecting: "Connecting…", offline: invitation }[state];
   $("connect").className = isOnline ? "" : "primary";
+  $("logout").hidden = session === null;
   $("connect").ariaDisabled = String(state === "connecting"); // not disabled: that would take the focus away
   $("message").disabled = $("send").disabled = !isOnline;
   $("message").placeholder = isOnline ? "Say something" : "Connect first";
@@ -221,6 +250,7 @@ function addUser(name, isFirst) {
 async function start() {
   $("live-steps").replaceChildren(new StepList().element);
   $("login-form").addEventListener("submit", onConnectClick);
+  $("logout").addEventListener("click", onLogoutClick);
   $("credentials").addEventListener("input", onCredentialsChange);
   $("message-form").addEventListener("submit", onSend);
   try {

@@ -29,6 +29,11 @@ export function requestToken(jwt, path = "ws/token") {
   return post(path, { headers: { Authorization: `Bearer ${jwt}` } });
 }
 
+/** Log out everywhere: every open socket of this user closes. */
+export function logOut(jwt) {
+  return post("logout", { headers: { Authorization: `Bearer ${jwt}` } });
+}
+
 /** Whether anybody is there to talk to. A refused upgrade and a dead server look the same to a page: both are 1006. */
 export async function isServerThere() {
   try {
@@ -76,6 +81,11 @@ export class Connection {
   authenticate(jwt) {
     this.#socket.send(JSON.stringify({ type: "jwt", token: jwt }));
     return this.#orClosed(this.#accepted);
+  }
+
+  /** Go on for as long as another JWT of the same user says; the server answers with `auth_ok`, as a message. */
+  renew(jwt) {
+    this.#socket.send(JSON.stringify({ type: "jwt", token: jwt }));
   }
 
   send(text) {
