@@ -110,7 +110,7 @@ async def _serve_until(stop: asyncio.Event, client: AsyncMongoClient[Any] | None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
     if auth.connections:
-        sys.stdout.write(f"Closing {len(auth.connections)} connections; Ctrl+C again stops at once.\n")
+        sys.stdout.write(f"Connections to close: {len(auth.connections)}. Ctrl+C again stops at once.\n")
         sys.stdout.flush()
     # The server goes on listening, so that whoever comes now is told 503 and not that nobody is there.
     await auth.close(grace=options.grace)
