@@ -44,6 +44,7 @@ from tornado_wsauth.tokens import TokenRecord, TokenReplay, as_user_id
 from tornado_wsauth.verifier import JWTVerifier, is_number
 
 if TYPE_CHECKING:
+    from tornado_wsauth.admission import Admission
     from tornado_wsauth.guard import Guard
 
 
@@ -200,7 +201,7 @@ class WSAuth:
         """The authenticated connections of this process."""
         self.closing = False
         """Whether `close` was called: no upgrade and no token from then on."""
-        self.pending: set[Guard] = set()
+        self.pending: set[Admission] = set()
         """The connections on their way from the handshake to an accepted JWT. The mixin keeps it."""
         self.ending: set[Guard] = set()
         """The connections that we have closed and whose clients have not left yet. The mixin keeps it."""

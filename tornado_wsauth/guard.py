@@ -1,11 +1,8 @@
-"""One handler's gate, wired to Tornado: it stands between Tornado and everything a subclass may override.
+"""One handler's gate, wired to Tornado: from the 101 on, it stands between Tornado and the application.
 
-`mixin` makes one for each request and is the only module that imports it.
-
-Two things keep the gate shut, whatever a subclass overrides and whichever ``super()`` it forgets. Tornado looks
-``get``, ``finish`` and ``open`` up on the *instance* when it calls them, and the guard puts its own there before any
-of the application's code has run. From the 101 on, Tornado's protocol object speaks to the guard in the handler's
-stead, and the handler is kept from its connection until the client is authenticated.
+`mixin` makes one for each request and is the only module that imports it; `admission` is its way to the 101. After
+that, Tornado's protocol object speaks to the guard in the handler's stead, and the handler is kept from its connection
+until the client is authenticated.
 """
 
 from __future__ import annotations
@@ -14,19 +11,18 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
 from tornado.gen import convert_yielded
-from tornado.web import Finish
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol
 
-from tornado_wsauth import handshake, log, wire
+from tornado_wsauth import wire
+from tornado_wsauth.admission import Admission, ignore
 from tornado_wsauth.errors import AuthError, KeySourceError
 from tornado_wsauth.gate import (
     CLOSED,
-    CONNECTING,
     DELIVER,
     FORBIDDEN,
     IGNORE,
@@ -42,10 +38,8 @@ from tornado_wsauth.gate import (
     TOO_MANY,
     Check,
     Close,
-    Gate,
     Pass,
 )
-from tornado_wsauth.redaction import take_query_argument
 from tornado_wsauth.session import AuthSession
 
 if TYPE_CHECKING:
@@ -54,18 +48,6 @@ if TYPE_CHECKING:
     from tornado_wsauth.auth import WSAuth
     from tornado_wsauth.clock import Timer
     from tornado_wsauth.mixin import WebSocketAuthMixin
-
-
-GUARDED = ("get", "finish", "open", "on_close")
-"""The names that the guard takes on each handler instance."""
-
-
-def _ignore(*args: object, **kwargs: object) -> None:
-    """Stand where a callback of the application must not be reached any more."""
-
-
-def _allow_any_origin(origin: str) -> bool:
-    return True
 
 
 _CLOSE, _PINGS = 0x8, (0x9, 0xA)  # opcodes (RFC 6455 §11.8)
@@ -77,34 +59,23 @@ _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _NO_ARGUMENTS: _Arguments = (), {}
 
 
-class Guard:
+class Guard(Admission):
     """What stands between Tornado and one handler, from the request to the close."""
 
     __slots__ = (
-        "_answer",
         "_checking",
         "_connection",
         "_message_limit",
         "_open_arguments",
-        "_own_callbacks",
         "_timer",
-        "_token",
-        "auth",
-        "gate",
-        "handler",
         "session",
         "wake_at",
         "warn_at",
     )
 
     def __init__(self, handler: WebSocketAuthMixin, request: HTTPServerRequest, auth: WSAuth) -> None:
-        self.handler = handler
-        self.auth = auth
-        self.gate = Gate(auth.max_preauth_bytes)
+        super().__init__(handler, request, auth)
         self.session: AuthSession | None = None
-        self._token: Sequence[bytes] = take_query_argument(request, auth.token_param)
-        self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
-        self._own_callbacks: dict[str, Callable[..., Any]] | None = None
         self._connection: WebSocketProtocol | None = None  # from the 101 to its end
         self._open_arguments: _Arguments | None = _NO_ARGUMENTS  # None: open() completed, so on_close() is due
         self._message_limit: int | None = None  # the application's own, in bytes, while the handler has no connection
@@ -112,128 +83,15 @@ class Guard:
         self._checking: asyncio.Task[Any] | None = None
         self.wake_at = 0.0  # for `lifetime`, as is the next
         self.warn_at: float | None = None
-        for name, ours in self._ours():
-            object.__setattr__(handler, name, ours)
 
-    # Between Tornado and the application ------------------------------------------------------------------------
-
-    def _ours(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        return ("get", self._tornado_get), ("finish", self._tornado_finish), ("open", self._tornado_open)
-
-    def _stand_in_front(self) -> None:
-        """Put our callbacks before the handler's own again, keeping what it has set on the instance itself."""
-        for name, ours in self._ours():
-            theirs = getattr(self.handler, name)
-            if theirs != ours:
-                self._own_callbacks = self._own_callbacks or {}
-                self._own_callbacks[name] = theirs
-                object.__setattr__(self.handler, name, ours)
-
-    def _application(self, name: str) -> Callable[..., Any]:
-        """Return the application's own callback ``name``, as Tornado would have found it without us."""
-        if self._own_callbacks and name in self._own_callbacks:
-            return self._own_callbacks[name]
-        ours = getattr(self.handler, name)
-        object.__delattr__(self.handler, name)
-        try:
-            callback: Callable[..., Any] = getattr(self.handler, name)
-            return callback
-        finally:
-            object.__setattr__(self.handler, name, ours)
-
-    # The handshake ----------------------------------------------------------------------------------------------
-
-    async def admit(self) -> None:
-        """Check the request and redeem its token, once. Raises `Finish` with the answer if it is refused."""
-        if self.gate.state is CONNECTING and self.gate.user_id is None and self._answer is None:
-            try:
-                handshake.check(self.handler, self.auth)
-                self.auth.warn_if_never_pinged(self.handler.settings)
-                self.auth.pending.add(self)
-                values, self._token = self._token, ()
-                user_id = await handshake.redeem(self.auth, self.handler.request, values)
-                handshake.check_user_limit(self.auth, user_id)  # again: nothing awaits between this and the next line
-                if isinstance(self.gate.admitted(user_id), Close):
-                    raise handshake.Refused(handshake.TOKEN, reason="token_revoked", user_id=user_id)
-            except handshake.Refused as refused:
-                self._refused(refused)
-            finally:
-                if self.gate.user_id is None:
-                    self._release()  # not left to the answer: Tornado 6.5 gives a cancelled request none
-        if self._answer is None and self.gate.state is not CONNECTING:
-            # While we waited, for the store or for the application, the client left or we began to close.
-            self._answer = handshake.answer_to(self.gate.ending)
-        if self._answer is not None:
-            await self._turn_away(self._answer)
-
-    def _refused(self, refused: handshake.Refused) -> None:
-        answer = self._answer = refused.answer
-        if self.gate.state is CLOSED and self.gate.ending is None:
-            return  # the client has left, which is logged
-        code: int = answer.status
-        if self.auth.refuse == "close" and answer.close is not None and self.gate.state is CONNECTING:
-            self.gate.rejected(answer.close)
-            code = answer.close.code
-        else:
-            self.gate.closed()
-        self._log("refused", refused.reason, code, refused.detail, refused.user_id, **refused.more)
-        self._tell_handler(refused.reason)
-
-    async def _turn_away(self, answer: handshake.Answer) -> NoReturn:
-        """Give ``answer``; or, if the client is to learn it from a close frame, upgrade for that alone."""
-        if self.gate.state is CONNECTING:
-            self._allow_origin()
-            await WebSocketHandler.get(self.handler)  # it returns when the connection is over
-            raise Finish
-        self.handler.set_status(answer.status, answer.phrase)
-        for name, value in answer.headers.items():
-            self.handler.set_header(name, value)
-        raise Finish({"error": answer.error})
-
-    def _allow_origin(self) -> None:
-        """Keep Tornado from refusing what ``allowed_origins`` allows: that is the only one to ask."""
-        if self.auth.allowed_origins is not None:
-            object.__setattr__(self.handler, "check_origin", _allow_any_origin)
-
-    # What Tornado calls -----------------------------------------------------------------------------------------
-
-    def _tornado_get(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
-        """The last stop before the upgrade. An overridden ``prepare()`` may have passed `admit` by; this does not."""
-        if self.gate.user_id is None or self.gate.state is not CONNECTING:
-            return self._admit_and_get(args, kwargs)
-        self._allow_origin()
-        self._stand_in_front()
-        get = self._application("get")
-        result: Awaitable[None] | None = get(*args, **kwargs)
-        return result
-
-    async def _admit_and_get(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        await self.admit()
-        result = self._tornado_get(*args, **kwargs)
-        if result is not None:
-            await result
-
-    def _tornado_finish(self, *args: Any, **kwargs: Any) -> Any:
-        """An answer goes out: the 101, or whatever ends the request instead of it."""
-        finished = self._application("finish")(*args, **kwargs)
-        status = self.handler.get_status()
-        if status == 101:
-            self._stand_in_front()  # none of the application's code runs between this and open()
-            return finished
-        if self.gate.state is not CLOSED:  # else it was us, or the client has left
-            self.gate.closed()
-            self._log("refused", "internal" if status >= 500 else "not_upgraded", status)
-        self._release()
-        object.__delattr__(self.handler, "finish")
-        self._let_go()
-        return finished
+    # What Tornado calls when the 101 was sent ---------------------------------------------------------------------
 
     def _tornado_open(self, *args: Any, **kwargs: Any) -> None:
         """The 101 was sent: wait for the first message, with a deadline and a size limit."""
         self._connection = wire.take_over(self.handler, self)
         self._message_limit = wire.set_max_message_size(self._connection, self.auth.max_preauth_bytes)
         for name in ("get", "open"):  # each is called once, and that was it
-            object.__setattr__(self.handler, name, _ignore)
+            object.__setattr__(self.handler, name, ignore)
         decision = self.gate.upgraded()
         if decision is IGNORE or self._answer is not None:
             # The end came while the application's get() was waiting, and Tornado upgrades all the same; or the client
@@ -243,21 +101,14 @@ class Guard:
             self._open_arguments = args, kwargs
             self._timer = self.auth.clock.call_later(self.auth.auth_timeout, self._deadline_passed)
 
-    def left(self) -> bool:
-        """The connection broke. Say whether that is news for the guard alone, because there was no 101."""
-        if not hasattr(self, "handler") or self.handler.get_status() == 101:
-            return False
-        self._end(None)
-        return True
-
     # What Tornado's protocol object calls, from the 101 on --------------------------------------------------------
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         """A plain function on purpose: a coroutine here would cost a task for each message."""
         decision = self.gate.frame(message)
+        if self.auth.pace is not None and self.session is not None and not self._keeps_pace():
+            return None
         if decision is DELIVER:
-            if self.auth.pace is not None and not self._keeps_pace():
-                return None
             try:
                 result = self.handler.on_message(message)
             except (Exception, asyncio.CancelledError):
@@ -281,7 +132,7 @@ class Guard:
     def _keeps_pace(self) -> bool:
         """Say whether the client sends no faster than it may; close the connection of one that does."""
         assert self.auth.pace is not None
-        if self.auth.pace.allows(self):
+        if self.gate.state is CLOSED or self.auth.pace.allows(self):
             return True
         self.close(TOO_MANY, "more messages than message_rate allows")
         return False
@@ -293,7 +144,7 @@ class Guard:
         self._end(close_code)
         self._let_go()
         if not opened:
-            object.__setattr__(handler, "on_close", _ignore)
+            object.__setattr__(handler, "on_close", ignore)
         handler.on_ws_connection_close(close_code, close_reason)
 
     def may_write(self, opcode: int, queued: int) -> bool:
@@ -476,13 +327,6 @@ class Guard:
         WebSocketHandler.close(self.handler, close.code, close.reason)
         self._release()
 
-    def _end(self, code: int | None) -> None:
-        """The connection ended, and not because the gate decided so; ``code`` is the client's, if it sent one."""
-        if self.gate.state is not CLOSED:
-            self.gate.closed()
-            self._log("closed", "disconnected", code)
-        self._release()
-
     def _release(self) -> None:
         """Free everything the connection holds, at once: a peer may take 5 s to answer a close frame, or never do."""
         self._stop_waiting()
@@ -516,30 +360,5 @@ class Guard:
             self._timer = None
 
     def _let_go(self) -> None:
-        """Leave the handler shut, without the reference cycle that the guard's callbacks make."""
-        for name in ("get", "open"):
-            object.__setattr__(self.handler, name, _ignore)
+        super()._let_go()
         self._connection = None
-        del self.handler
-
-    # Telling ----------------------------------------------------------------------------------------------------
-
-    def _log(
-        self,
-        event: str,
-        reason: str,
-        code: int | None,
-        detail: str = "",
-        user_id: str | None = None,
-        **more: object,
-    ) -> None:
-        user_id = user_id or self.gate.user_id
-        if event == "refused" and user_id is not None:
-            self.auth.failures.note(user_id, reason)
-        log.record(event, self.handler.request, reason=reason, user_id=user_id, code=code, detail=detail, **more)
-
-    def _tell_handler(self, reason: str) -> None:
-        try:
-            self.handler.on_auth_failed(reason)
-        except (Exception, asyncio.CancelledError):
-            self.handler.log_exception(*sys.exc_info())

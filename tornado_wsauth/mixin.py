@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Self
 from tornado.websocket import WebSocketHandler
 
 from tornado_wsauth import wire
+from tornado_wsauth.admission import GUARDED
 from tornado_wsauth.auth import find_auth
 from tornado_wsauth.errors import ConfigurationError
-from tornado_wsauth.guard import GUARDED, Guard
+from tornado_wsauth.guard import Guard
 from tornado_wsauth.redaction import take_query_argument
 
 if TYPE_CHECKING:
