@@ -305,6 +305,9 @@ class Guard(Admission):
 
     def _application_failed(self) -> None:
         """Log the exception being handled and close 1011: sync or async, whatever its type."""
+        if isinstance(sys.exc_info()[1], WebSocketClosedError) and self._has_left():
+            self._end(None)  # it wrote to a client that had just left, which is nobody's fault
+            return
         try:
             self.handler.log_exception(*sys.exc_info())
         finally:
