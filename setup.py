@@ -22,6 +22,10 @@ setup(
     keywords=["tornado", "websocket", "authentication", "jwt", "token"],
     packages=find_packages(include=["tornado_wsauth", "tornado_wsauth.*"]),
     package_data={"tornado_wsauth": ["py.typed"]},
+    # Outside of the package: every run of pytest loads it, and it must not load Tornado. The name is the module's own,
+    # so that `pytest -p tornado_wsauth_pytest` finds it loaded, and not a second time under another name.
+    py_modules=["tornado_wsauth_pytest"],
+    entry_points={"pytest11": ["tornado_wsauth_pytest = tornado_wsauth_pytest"]},
     python_requires=">=3.11",
     install_requires=["tornado>=6.5.5", "pyjwt>=2.14"],
     extras_require={

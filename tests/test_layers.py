@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,9 @@ LAYERS = [
     {"guard"},
     {"mixin", "token_handler", "broadcaster"},
     {"__init__"},
-    {"testing.client", "testing.clock"},
+    {"testing.client", "testing.clock", "testing.credentials"},
+    {"testing.connection"},
+    {"testing.case"},
     {"testing.__init__"},
 ]
 
@@ -125,6 +128,22 @@ def test_imports_run_one_way():
         (name, other) for name in MODULES for other in ours(name, runtime_only=True) if height[other] > height[name]
     }
     assert upward == set()
+
+
+def test_the_library_does_not_know_what_tests_it():
+    knowing = {name for name in MODULES if any(found.startswith("tornado_wsauth.testing") for found in imported(name))}
+    assert "testing.__init__" in knowing
+    assert {name for name in knowing if not name.startswith("testing.")} == set()
+
+
+def test_nothing_in_the_package_needs_pytest():
+    """The fixtures stand in a module of their own, ``tornado_wsauth_pytest``."""
+    assert {name for name in MODULES if others(name) & {"pytest", "_pytest"}} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("testing.")])
+def test_the_kit_needs_no_more_than_the_library_does(name):
+    assert others(name) <= {"tornado", "jwt"} | sys.stdlib_module_names
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -31,7 +31,7 @@ class Agenda(Generic[T]):
     """Calls ``wake`` with each item when its time has come, earliest first, having taken it out."""
 
     def __init__(self, clock: Clock, wake: Callable[[T], None]) -> None:
-        self._clock = clock
+        self.clock = clock
         self._wake = wake
         self._items: list[T] = []  # by time; a list of 100,000 is moved along in 20 µs
         self._timer: Timer | None = None
@@ -57,7 +57,7 @@ class Agenda(Generic[T]):
         """Wake what is due now, even if the timer is late. The rest waits for its turn after ``seconds`` of it."""
         until = perf_counter() + seconds
         try:
-            while self._items and self._items[0].wake_at <= self._clock.time() and perf_counter() < until:
+            while self._items and self._items[0].wake_at <= self.clock.time() and perf_counter() < until:
                 self._wake(self._items.pop(0))
         finally:
             self._set_timer()
@@ -67,12 +67,12 @@ class Agenda(Generic[T]):
         if not self._items:
             self._cancel_timer()
             return
-        now = self._clock.time()
+        now = self.clock.time()
         at = min(self._items[0].wake_at, now + LOOK_AGAIN)
         if self._timer is None or at < self._timer_at:
             self._cancel_timer()
             self._timer_at = at
-            self._timer = self._clock.call_later(max(at - now, 0), self._timer_came)
+            self._timer = self.clock.call_later(max(at - now, 0), self._timer_came)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -182,13 +182,13 @@ class WSAuth:
         self.client_address = client_address
         self.on_replay = on_replay
         self.refuse = refuse
-        self.clock = clock or Clock()
-        self.pace = None if message_rate is None else Pace(*checked_rate("WSAuth", message_rate), self.clock)
+        clock = clock or Clock()
+        self.pace = None if message_rate is None else Pace(*checked_rate("WSAuth", message_rate), clock)
         """How fast a client may send; None for as fast as it likes."""
-        self.failures = LastFailures(self.clock)
+        self.failures = LastFailures(clock)
         """Why each user's last connection was refused."""
         self.lifetimes = Lifetimes(
-            self.clock,
+            clock,
             leeway=jwt.leeway,
             enforce_expiry=enforce_expiry,
             expiry_warning=expiry_warning,
@@ -210,6 +210,17 @@ class WSAuth:
         self._warned_of_pings = False
         self._starting = asyncio.Lock()
         redact_in_tornado_logs(token_param)
+
+    @property
+    def clock(self) -> Clock:
+        """What deadlines, expiry and limits go by."""
+        return self.lifetimes.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self.lifetimes.clock = self.failures.clock = clock
+        if self.pace is not None:
+            self.pace.clock = clock
 
     async def start(self) -> None:
         """Prepare the token store: its indexes, its server. Safe to call again, and from many places at once.

@@ -18,7 +18,7 @@ class LastFailures:
     """The reason of each user's last refusal, until a connection of theirs is accepted."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._by_user: OrderedDict[str, tuple[str, float]] = OrderedDict()  # reason and time, oldest first
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class LastFailures:
     def note(self, user_id: str, reason: str) -> None:
         """A connection of ``user_id`` was refused for ``reason``."""
         self.forget(user_id)
-        self._by_user[user_id] = reason, self._clock.time()
+        self._by_user[user_id] = reason, self.clock.time()
         if len(self._by_user) > MOST_USERS:
             self._by_user.popitem(last=False)
 
@@ -38,4 +38,4 @@ class LastFailures:
     def of(self, user_id: str) -> str | None:
         """Return why the last connection of ``user_id`` was refused; None if it was not, or too long ago."""
         reason, at = self._by_user.get(user_id, (None, 0.0))
-        return reason if self._clock.time() < at + REMEMBERED else None
+        return reason if self.clock.time() < at + REMEMBERED else None

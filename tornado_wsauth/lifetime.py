@@ -59,7 +59,6 @@ class Lifetimes:
         recheck_interval: float,
         recheck_failure: RecheckFailure,
     ) -> None:
-        self._clock = clock
         self._leeway = leeway
         self._enforce_expiry = enforce_expiry
         self._expiry_warning = expiry_warning
@@ -71,14 +70,23 @@ class Lifetimes:
         self._rechecks: set[asyncio.Task[None]] = set()
         self._places = asyncio.Semaphore(RECHECKS_AT_ONCE)
 
+    @property
+    def clock(self) -> Clock:
+        """What all of this goes by."""
+        return self._agenda.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._agenda.clock = clock
+
     def has_expired(self, expires_at: float | None) -> bool:
         """Say whether a session whose JWT has this ``exp`` must end, or cannot begin."""
-        return self._enforce_expiry and expires_at is not None and self._clock.time() >= expires_at + self._leeway
+        return self._enforce_expiry and expires_at is not None and self.clock.time() >= expires_at + self._leeway
 
     def begin(self, live: Live) -> None:
         """A JWT was accepted: its time begins. Called with the first one, and again with each that renews it."""
         self._agenda.remove(live)
-        expires_at, now = live.live_session.expires_at, self._clock.time()
+        expires_at, now = live.live_session.expires_at, self.clock.time()
         live.warn_at = None
         if self._enforce_expiry and self._expiry_warning and expires_at is not None:
             left = expires_at + self._leeway - now
@@ -113,7 +121,7 @@ class Lifetimes:
             self._agenda.put(live, min(due))
 
     def _wake(self, live: Live) -> None:
-        session, now = live.live_session, self._clock.time()
+        session, now = live.live_session, self.clock.time()
         if self.has_expired(session.expires_at):
             live.close(JWT_EXPIRED)
             return

@@ -17,7 +17,7 @@ class Pace:
     def __init__(self, messages: int, seconds: float, clock: Clock) -> None:
         self._interval = seconds / messages  # seconds that a message takes of its client's time
         self._seconds = seconds
-        self._clock = clock
+        self.clock = clock
         self._used_until: dict[Hashable, float] = {}  # the time that each client's messages have taken up
 
     def __len__(self) -> int:
@@ -25,7 +25,7 @@ class Pace:
 
     def allows(self, client: Hashable) -> bool:
         """A message came from ``client``. Say whether that was in time."""
-        now = self._clock.time()
+        now = self.clock.time()
         used_until = max(self._used_until.get(client, now), now)
         if used_until > now + self._seconds:  # more than a client can have taken up: the clock was set back
             used_until = now

@@ -11,13 +11,14 @@ payload is not parsed before its signature is known to be good.
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import jwt
 
@@ -212,18 +213,28 @@ class JWTVerifier:
     ) -> None:
         self._algorithms = _check_algorithms(algorithms)
         self._keys = _key_source(key, self._algorithms)
-        self._audience = _names("audience", audience)
-        self._issuer = _names("issuer", issuer)
+        self.audience = _names("audience", audience)  # one of these must be in the token; None for no check
+        self.issuer = _names("issuer", issuer)
         if not is_number(leeway) or leeway < 0:
             raise ConfigurationError(f"JWTVerifier(leeway={leeway!r}): seconds, 0 or more; 0 is the default")
         if not isinstance(user_claim, str) or not user_claim:
             raise ConfigurationError(f'JWTVerifier(user_claim={user_claim!r}): name a claim; "sub" is the default')
         self.leeway = leeway  # seconds
         self.user_claim = user_claim
-        self._clock = clock
+        self.clock = clock  # returns Unix seconds
+
+    def with_key(self, key: Any, algorithms: Sequence[str]) -> Self:
+        """Return a copy that differs in ``key`` and ``algorithms`` alone; a subclass's own behaviour stays.
+
+        They are what the constructor takes, and `ConfigurationError` is raised as there.
+        """
+        other = copy.copy(self)
+        other._algorithms = _check_algorithms(algorithms)
+        other._keys = _key_source(key, other._algorithms)
+        return other
 
     def __repr__(self) -> str:
-        audience, issuer = (None if names is None else sorted(names) for names in (self._audience, self._issuer))
+        audience, issuer = (None if names is None else sorted(names) for names in (self.audience, self.issuer))
         return (
             f"JWTVerifier(algorithms={list(self._algorithms)}, audience={audience}, issuer={issuer}, "
             f"leeway={self.leeway}, user_claim={self.user_claim!r})"
@@ -277,15 +288,15 @@ class JWTVerifier:
                 raise AuthError("jwt_invalid", f"{name} is not a string")
         if not _is_user(claims.get(self.user_claim)):
             raise AuthError("jwt_invalid", "the user claim is missing, empty or neither text nor an integer")
-        if self._issuer is not None and claims.get("iss") not in self._issuer:
+        if self.issuer is not None and claims.get("iss") not in self.issuer:
             raise AuthError("jwt_invalid", "iss is missing or another")
         aud = claims.get("aud")
-        if self._audience is None:
+        if self.audience is None:
             if aud is not None:
                 raise AuthError("jwt_invalid", "aud is present and no audience is configured")
             return
         audiences = aud if isinstance(aud, list) else [aud]
-        if not all(isinstance(one, str) for one in audiences) or self._audience.isdisjoint(audiences):
+        if not all(isinstance(one, str) for one in audiences) or self.audience.isdisjoint(audiences):
             raise AuthError("jwt_invalid", "aud is missing, malformed or another")
 
     def _check_times(self, claims: dict[str, Any]) -> None:
@@ -295,7 +306,7 @@ class JWTVerifier:
         for name in ("exp", "nbf", "iat"):  # NumericDate, RFC 7519 §2
             if name in claims and not is_number(claims[name]):
                 raise AuthError("jwt_invalid", f"{name} is not a number")
-        now = self._clock()
+        now = self.clock()
         for name in ("nbf", "iat"):
             if name in claims and claims[name] > now + self.leeway:
                 raise AuthError("jwt_invalid", f"{name} is in the future")

@@ -67,7 +67,7 @@ class MemoryTokenStore(TokenStore):
                 " time.time is the default"
             )
         self._max_tokens = max_tokens
-        self._clock = clock
+        self.clock = clock
         # The process that constructs the store owns it. Were it the first to use it, each of the children of
         # fork_processes() would own a store of its own, and tokens would be redeemed by luck.
         self._pid = os.getpid()
@@ -95,7 +95,7 @@ class MemoryTokenStore(TokenStore):
     ) -> str:
         """Create a token; see `TokenStore.issue`. Raises `TokenStoreError` when ``max_tokens`` are unexpired."""
         self._check_process()
-        now = self._clock()
+        now = self.clock()
         self._sweep(now)
         if max_live is not None and self._has_live(user_id, max_live, now):
             raise TokenLimitReached(f"the user already holds {max_live} live tokens")
@@ -123,7 +123,7 @@ class MemoryTokenStore(TokenStore):
         entry = self._entries.get(key)
         if entry is None or entry.user_id is None:
             raise TokenRejected("unknown")
-        if entry.expires_at <= self._clock():
+        if entry.expires_at <= self.clock():
             raise TokenRejected("expired", entry.user_id)
         if entry.spent:
             raise TokenRejected("replayed", entry.user_id, entry.spent_by)
@@ -137,7 +137,7 @@ class MemoryTokenStore(TokenStore):
     async def revoke_user(self, user_id: str) -> int:
         """Make the user's live tokens unknown and return their number; see `TokenStore.revoke_user`."""
         self._check_process()
-        now = self._clock()
+        now = self.clock()
         revoked = 0
         for key in self._unspent.pop(user_id, ()):
             entry = self._entries[key]

@@ -1,11 +1,29 @@
-"""For the tests of applications that use this library: a clock to turn by hand, clients good and bad.
+"""For the tests of applications that use this library: clients good and bad, credentials, a clock to turn by hand.
 
-Nothing in the library imports it.
+Nothing in the library imports it. ``docs/testing.md`` shows how it is used; the pytest fixtures stand in
+``tornado_wsauth_pytest``, outside of the package, so that a run of pytest that needs none of this imports none of it.
 """
 
 from __future__ import annotations
 
+from tornado_wsauth.testing.case import AuthWebSocketTestCase as AuthWebSocketTestCase
 from tornado_wsauth.testing.client import RawClient as RawClient
 from tornado_wsauth.testing.clock import ManualClock as ManualClock
+from tornado_wsauth.testing.clock import manual_clock as manual_clock
+from tornado_wsauth.testing.connection import AuthenticatedConnection as AuthenticatedConnection
+from tornado_wsauth.testing.connection import AuthRefused as AuthRefused
+from tornado_wsauth.testing.connection import ConnectionEnded as ConnectionEnded
+from tornado_wsauth.testing.connection import connect_authenticated as connect_authenticated
+from tornado_wsauth.testing.credentials import Credentials as Credentials
 
-__all__ = ["ManualClock", "RawClient"]
+__all__ = [
+    "AuthRefused",
+    "AuthWebSocketTestCase",
+    "AuthenticatedConnection",
+    "ConnectionEnded",
+    "Credentials",
+    "ManualClock",
+    "RawClient",
+    "connect_authenticated",
+    "manual_clock",
+]

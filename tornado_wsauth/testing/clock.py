@@ -1,12 +1,21 @@
-"""A clock that tests turn by hand. `testing` gives it to users; of ours, it imports `clock`."""
+"""A clock that tests turn by hand, and how it gets into an application that was made without one.
+
+`testing` gives both to users; `case` and the pytest fixtures use them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tornado_wsauth.clock import Clock
+from tornado_wsauth.stores.memory import MemoryTokenStore
+
+if TYPE_CHECKING:
+    from tornado_wsauth.auth import WSAuth
 
 
 class ManualClock(Clock):
@@ -49,3 +58,35 @@ class _ManualTimer:
     def cancel(self) -> None:
         if self in self.clock.timers:
             self.clock.timers.remove(self)
+
+
+@contextlib.contextmanager
+def manual_clock(auth: WSAuth) -> Iterator[ManualClock]:
+    """Let everything that asks ``auth`` for the time see a `ManualClock`, until the ``with`` block ends.
+
+    That is ``auth.clock``, the verifier's clock and that of a `MemoryTokenStore`. Other stores keep their server's
+    time, and `Broadcaster` and ``call_every`` the event loop's. Use it before anything connects: timers that run
+    already stay with the clock they were set on.
+    """
+    clock, before = ManualClock(), auth.clock
+    verifier, verifier_clock = auth.jwt, auth.jwt.clock
+    auth.clock, verifier.clock = clock, clock.time
+    try:
+        # The store itself stays: another WSAuth may share it, and it may hold tokens already.
+        with _clock_of_store(auth, clock):
+            yield clock
+    finally:
+        auth.clock, verifier.clock = before, verifier_clock
+
+
+@contextlib.contextmanager
+def _clock_of_store(auth: WSAuth, clock: ManualClock) -> Iterator[None]:
+    store = auth.tokens
+    if not isinstance(store, MemoryTokenStore):
+        yield
+        return
+    before, store.clock = store.clock, clock.time
+    try:
+        yield
+    finally:
+        store.clock = before
