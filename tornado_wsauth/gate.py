@@ -224,4 +224,5 @@ def _object_without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]
     return result
 
 
-_JSON = json.JSONDecoder(object_pairs_hook=_object_without_duplicates)  # json.loads() would make one for each message
+# One for all: json.loads() would make one for each message. NaN and Infinity are no JSON (RFC 8259 §6), nor integers.
+_JSON = json.JSONDecoder(object_pairs_hook=_object_without_duplicates, parse_constant=int)
