@@ -144,7 +144,7 @@ async def test_closing_wsauth_twice_does_no_more_than_closing_it_once(serve, log
     caplog.set_level(logging.INFO, "tornado_wsauth")
     server = serve()
     client = await login(server)
-    await asyncio.gather(server.auth.close(grace=0), server.auth.close())
+    await asyncio.gather(server.auth.close(grace=0), server.auth.close(grace=0))
     assert (await client.read_close())[0] == 1012
     client.send(frame(b"\x03\xf4", CLOSE))
     assert await client.at_eof()

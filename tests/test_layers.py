@@ -115,8 +115,11 @@ LAYERS = [
     {"mixin", "token_handler", "broadcaster"},
     {"__init__"},
     {"testing.client", "testing.clock", "testing.credentials"},
-    {"testing.connection"},
-    {"testing.case"},
+    {"testing.connection", "testing.target"},
+    {"testing.case", "testing.attack"},
+    {"testing.credential_attacks", "testing.frame_attacks"},
+    {"testing.attacks"},
+    {"testing.conformance"},
     {"testing.__init__"},
 ]
 
@@ -147,10 +150,14 @@ def test_the_kit_needs_no_more_than_the_library_does(name):
 
 
 def test_no_module_imports_itself_in_a_circle():
+    done: set[str] = set()
+
     def reach(name: str, seen: tuple[str, ...]) -> None:
         assert name not in seen, " -> ".join([*seen, name])
-        for other in ours(name, runtime_only=True):
-            reach(other, (*seen, name))
+        if name not in done:
+            for other in ours(name, runtime_only=True):
+                reach(other, (*seen, name))
+            done.add(name)
 
     for name in MODULES:
         reach(name, ())

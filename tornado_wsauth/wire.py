@@ -185,8 +185,12 @@ class _NoTraffic:
     def catch_up(self, writer: Writer) -> None: ...
 
 
+PING_TIMED_OUT = "ping timed out"
+"""What Tornado closes a connection for whose client answers no ping."""
+
+
 class _WatchedProtocol(WebSocketProtocol13):
-    """Asks its delegate before it sends a frame, such as a pong or a close frame.
+    """Asks its delegate before it sends a frame, such as a pong or a close frame; and ends when it is over.
 
     A connection takes this class when it is taken over. An attribute on the instance would do the same, and cost
     every connection a dictionary of its own.
@@ -201,6 +205,20 @@ class _WatchedProtocol(WebSocketProtocol13):
             unsent.set_result(None)
             return unsent
         raise StreamClosedError
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        super().close(code, reason)
+        if reason == PING_TIMED_OUT:
+            self._abort()  # nobody is there to answer the close frame, for which Tornado would wait another 5 s
+
+    async def _receive_frame_loop(self) -> None:
+        """Tell the delegate of the end in any case: over a frame that cannot be read, Tornado 6.5 forgets to."""
+        try:
+            await super()._receive_frame_loop()
+        except Exception as error:
+            logging.getLogger("tornado_wsauth").debug("a frame could not be read: %s", type(error).__name__)
+            self._abort()
+            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
 
 
 def _watch(connection: Any) -> None:
