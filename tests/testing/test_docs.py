@@ -37,3 +37,8 @@ def test_the_example_for_pytest_passes(tmp_path: Path) -> None:
     written = examples()["test_chat.py"].count("async def test_")
     plugins = ["-p", "tornado_wsauth_pytest", "-p", "pytest_tornado.plugin", "-p", "no:cacheprovider"]
     assert f"{written} passed" in run(tmp_path, "pytest", *plugins, "test_chat.py")
+
+
+def test_the_example_of_the_gate_passes(tmp_path: Path) -> None:
+    plugins = ["-p", "tornado_wsauth_pytest", "-p", "pytest_tornado.plugin", "-p", "no:cacheprovider"]
+    assert "1 passed" in run(tmp_path, "pytest", *plugins, "test_gate.py")
