@@ -84,6 +84,17 @@ async def test_one_token_is_one_document_of_the_documented_shape(mongo_collectio
 
 
 @pytest.mark.gen_test
+async def test_who_spent_a_token_is_one_more_field_of_its_document(mongo_collection: Callable[..., Any]) -> None:
+    # A2
+    collection = mongo_collection()
+    store = MongoTokenStore(collection)
+    await store.redeem(await store.issue("ann", 30), spender="$now")
+    document = await collection.find_one({})
+    assert set(document) == {"_id", "token_type", "user_id", "created_at", "expires_at", "spent_at", "spent_by"}
+    assert document["spent_by"] == "$now", "it is a value to the database, whatever it looks like"
+
+
+@pytest.mark.gen_test
 async def test_documents_of_another_type_in_the_collection_are_left_alone(mongo_collection: Callable[..., Any]) -> None:
     collection = mongo_collection()
     store = MongoTokenStore(collection)

@@ -42,12 +42,13 @@ def _allow_any_origin(origin: str) -> bool:
 class Admission(abc.ABC):
     """What stands between Tornado and one handler, up to the 101."""
 
-    __slots__ = ("_answer", "_own_callbacks", "_token", "auth", "gate", "handler")
+    __slots__ = ("_answer", "_own_callbacks", "_token", "auth", "expected", "gate", "handler")
 
     def __init__(self, handler: WebSocketAuthMixin, request: HTTPServerRequest, auth: WSAuth) -> None:
         self.handler = handler
         self.auth = auth
         self.gate = Gate(auth.max_preauth_bytes)
+        self.expected: str | None = None  # whose place among the user's connections this one takes, once that is known
         self._token: Sequence[bytes] = take_query_argument(request, auth.token_param)
         self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None
@@ -90,8 +91,7 @@ class Admission(abc.ABC):
                 self.auth.warn_if_never_pinged(self.handler.settings)
                 self.auth.pending.add(self)
                 values, self._token = self._token, ()
-                user_id = await handshake.redeem(self.auth, self.handler.request, values)
-                handshake.check_user_limit(self.auth, user_id)  # again: nothing awaits between this and the next line
+                user_id = await handshake.redeem(self, values)
                 if isinstance(self.gate.admitted(user_id), Close):
                     raise handshake.Refused(handshake.TOKEN, reason="token_revoked", user_id=user_id)
             except handshake.Refused as refused:

@@ -159,8 +159,10 @@ class WSAuth:
         require_one_of("WSAuth", "over_limit", over_limit, ("refuse", "evict_oldest"))
         require_one_of("WSAuth", "recheck_failure", recheck_failure, get_args(RecheckFailure))
         require_one_of("WSAuth", "refuse", refuse, ("http", "close"))
-        require_callable("WSAuth", "still_valid", still_valid or len, "takes an AuthSession, returns a bool")
-        require_callable("WSAuth", "on_replay", on_replay or len, "takes a TokenReplay")
+        if still_valid is not None:
+            require_callable("WSAuth", "still_valid", still_valid, "takes an AuthSession, returns a bool")
+        if on_replay is not None:
+            require_callable("WSAuth", "on_replay", on_replay, "takes a TokenReplay")
         require_callable("WSAuth", "client_address", client_address, "takes a request, returns a str")
 
         self.jwt = jwt
@@ -254,8 +256,11 @@ class WSAuth:
         reason = RESTART if restart else SHUTDOWN
         for guard in [*self.pending]:
             guard.close(reason)
-        live = [handler._wsauth_guard for handler in self.connections]
-        await drain(live, lambda guard: guard.close(reason), lambda: self.ending, self.clock, grace)
+
+        def still_there() -> list[Guard]:
+            return [*self.ending, *(handler._wsauth_guard for handler in self.connections)]
+
+        await drain(still_there(), lambda guard: guard.close(reason), still_there, self.clock, grace)
         self.lifetimes.cancel()
 
     async def disconnect_user(self, user_id: str | bytes | int) -> int:

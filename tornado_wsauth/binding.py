@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from tornado.httputil import HTTPServerRequest
 
 from tornado_wsauth import wire
+from tornado_wsauth.errors import ConfigurationError
 
 Bond = Literal["origin", "path", "address"]
 
@@ -33,11 +34,21 @@ def peer_address(request: HTTPServerRequest) -> str:
 def place(
     bonds: Iterable[Bond], request: HTTPServerRequest, path: str | None, client_address: ClientAddress
 ) -> dict[str, str | None]:
-    """Return where ``request`` comes from and goes to, as far as ``bonds`` are concerned."""
+    """Return where ``request`` comes from and goes to, as far as ``bonds`` are concerned.
+
+    Raises `ConfigurationError` when ``client_address`` returns something other than text, as which all are alike.
+    """
+
+    def address() -> str:
+        found: object = client_address(request)
+        if not isinstance(found, str):
+            raise ConfigurationError(f"WSAuth(client_address=…) returned {found!r}: it must return a str")
+        return found
+
     known: dict[str, Callable[[], str | None]] = {
         "origin": lambda: request.headers.get("Origin"),
         "path": lambda: path,
-        "address": lambda: client_address(request),
+        "address": address,
     }
     return {bond: known[bond]() for bond in bonds}
 

@@ -35,27 +35,32 @@ async def drain(
     clock: Clock,
     grace: float,
 ) -> None:
-    """Close ``connections`` in batches, in an order and at intervals left to chance, within half of ``grace`` seconds.
+    """Close ``connections`` in batches, in an order and at instants left to chance, within half of ``grace`` seconds.
 
-    Their clients have the rest of it to answer; whatever is ``still_there`` then is aborted. Without any ``grace``, all
-    are closed, and nobody is waited for.
+    Their clients have the rest of it to answer; whatever is ``still_there`` then is aborted. Nobody is waited for when
+    nobody is there. Without any ``grace``, all are closed, and that is all.
     """
     if not grace:
         for connection in connections:
             close(connection)
         return
-    ends_at = clock.time() + grace
+    began = clock.time()
     shuffled = random.sample(connections, len(connections))
     batches = [shuffled[start : start + BATCH] for start in range(0, len(shuffled), BATCH)]
     for number, batch in enumerate(batches):
-        if number:
-            await _sleep(clock, grace / 2 / len(batches) * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        # The first at once, and each of the others somewhere in the beginning of a share of its own.
+        share = number + random.random() / 2 if number else 0  # noqa: S311 - no secret
+        await _wait(began + grace / 2 * share / len(batches), clock, still_there)
         for connection in batch:
             close(connection)
-    while still_there() and (left := ends_at - clock.time()) > 0:
-        await _sleep(clock, min(left, LOOK_EVERY))
+    await _wait(began + grace, clock, still_there)
     for connection in [*still_there()]:
         connection.abort()
+
+
+async def _wait(until: float, clock: Clock, still_there: Callable[[], Collection[object]]) -> None:
+    while (left := until - clock.time()) > 0 and still_there():
+        await _sleep(clock, min(left, LOOK_EVERY))
 
 
 async def _sleep(clock: Clock, seconds: float) -> None:

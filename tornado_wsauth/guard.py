@@ -225,7 +225,7 @@ class Guard(Admission):
         self._stop_waiting()
         if auth.max_connections_per_user is not None and auth.over_limit == "evict_oldest":
             others = auth.connections.for_user(user_id)
-            for handler in others[: len(others) + 1 - auth.max_connections_per_user]:
+            for handler in others[: max(0, len(others) + 1 - auth.max_connections_per_user)]:
                 handler._wsauth_guard.close(REPLACED)
         self.session = AuthSession(self.handler, self._give_writer(), auth.connections, user_id=user_id, claims=claims)
         self.handler.current_user = user
@@ -345,9 +345,13 @@ class Guard(Admission):
             checking.cancel()
 
     def _give_connection_back(self, writer: wire.Writer | None = None) -> None:
-        """Let the handler write and close; until now, whatever it wrote met a connection that is closed."""
+        """Let the handler close, and with a ``writer`` write; until now, it had a connection that seems closed.
+
+        Its own limit on messages comes with the writer: whoever is not let in sends no more than before.
+        """
         if self._connection is not None and self._message_limit is not None:
-            wire.set_max_message_size(self._connection, self._message_limit)
+            if writer is not None:
+                wire.set_max_message_size(self._connection, self._message_limit)
             wire.give_back(self.handler, writer or self._connection)
             self._message_limit = None
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from tornado_wsauth import binding, wire
 from tornado_wsauth.errors import TokenRejected, TokenStoreError
 from tornado_wsauth.gate import RESTART, SHUTDOWN, TOKEN_INVALID, TOO_MANY, Close
-from tornado_wsauth.tokens import TokenReplay, is_well_formed
+from tornado_wsauth.tokens import TokenRecord, TokenReplay, is_well_formed
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders, HTTPServerRequest
     from tornado.websocket import WebSocketHandler
 
+    from tornado_wsauth.admission import Admission
     from tornado_wsauth.auth import WSAuth
 
 
@@ -107,39 +108,48 @@ def answer_to(ending: Close | None) -> Answer:
     return CLOSING if ending in (RESTART, SHUTDOWN) else TOKEN
 
 
-async def redeem(auth: WSAuth, request: HTTPServerRequest, values: Sequence[bytes]) -> str:
+async def redeem(admission: Admission, values: Sequence[bytes]) -> str:
     """Spend the connection token, given as all values of its query argument; return whom it was issued to.
 
     Raises `Refused`. A store is asked about nothing that could not be a token.
     """
+    auth, request = admission.auth, admission.handler.request
     token = values[0].decode("ascii", "replace") if len(values) == 1 else ""
     if not is_well_formed(token):
         raise Refused(TOKEN, reason="token_malformed" if values else "token_missing")
     try:
         if auth.max_connections_per_user is not None and auth.over_limit == "refuse":
             # Before it is spent, so that whoever is over the limit can use it when it is their turn.
-            check_user_limit(auth, (await auth.look_at_token(token)).user_id)
+            record = await auth.look_at_token(token)
+            if not _broken_bonds(auth, request, record):  # else it is refused and spent below
+                _take_place(admission, record.user_id)
         record = await auth.redeem_token(token, spender=request.remote_ip)
     except TokenRejected as rejected:
         raise _rejected(auth, request, rejected) from None
     except TokenStoreError as error:
         raise Refused(STORE_UNAVAILABLE, detail=str(error)) from error
-    if auth.bind_tokens:
-        found = binding.place(auth.bind_tokens, request, request.path, auth.client_address)
-        broken = binding.broken_bonds(record.context, found)
-        if broken:
-            detail = f"it was issued for another {' and '.join(sorted(broken))}"
-            raise Refused(TOKEN, reason="token_elsewhere", user_id=record.user_id, detail=detail)
+    broken = _broken_bonds(auth, request, record)
+    if broken:
+        detail = f"it was issued for another {' and '.join(sorted(broken))}"
+        raise Refused(TOKEN, reason="token_elsewhere", user_id=record.user_id, detail=detail)
     return record.user_id
 
 
-def check_user_limit(auth: WSAuth, user_id: str) -> None:
+def _take_place(admission: Admission, user_id: str) -> None:
     """Raise `Refused` if ``user_id`` has as many connections as it may, those on their way included."""
-    if auth.max_connections_per_user is None or auth.over_limit != "refuse":
-        return
-    pending = sum(guard.gate.user_id == user_id for guard in auth.pending)
+    auth = admission.auth
+    assert auth.max_connections_per_user is not None
+    pending = sum(other.expected == user_id for other in auth.pending)
     if pending + len(auth.connections.for_user(user_id)) >= auth.max_connections_per_user:
         raise Refused(TOO_MANY_CONNECTIONS, user_id=user_id)
+    admission.expected = user_id  # nothing awaited since they were counted
+
+
+def _broken_bonds(auth: WSAuth, request: HTTPServerRequest, record: TokenRecord) -> list[str]:
+    if not auth.bind_tokens:
+        return []
+    found = binding.place(auth.bind_tokens, request, request.path, auth.client_address)
+    return binding.broken_bonds(record.context, found)
 
 
 def _rejected(auth: WSAuth, request: HTTPServerRequest, rejected: TokenRejected) -> Refused:

@@ -37,6 +37,14 @@ async def rejection(redeeming: Awaitable[TokenRecord]) -> tuple[str, str | None]
     return caught.value.reason, caught.value.user_id
 
 
+async def spent_by(redeeming: Awaitable[TokenRecord]) -> str | None:
+    """Return who, according to the "replayed" that ``redeeming`` must raise, has spent the token."""
+    with pytest.raises(TokenRejected) as caught:
+        await redeeming
+    assert caught.value.reason == "replayed"
+    return caught.value.spent_by
+
+
 async def outcomes(*calls: Awaitable[Any]) -> list[Any]:
     """Run calls at the same time and return their results and exceptions."""
     return await asyncio.gather(*calls, return_exceptions=True)
@@ -80,6 +88,34 @@ class TokenStoreContract:
         await harness.store.redeem(token)
         assert await rejection(harness.store.redeem(token)) == ("replayed", "ann")
         assert await rejection(harness.store.redeem(token, consume=False)) == ("replayed", "ann")
+
+    async def test_a_replayed_token_says_who_spent_it_until_its_expiry(self, harness: StoreHarness) -> None:
+        """Whoever comes later changes nothing of it, and nobody is made up where no spender was given."""
+        # A7
+        store = harness.store
+        spent, unnamed = [await store.issue("ann", 30) for _ in range(2)]
+        await store.redeem(spent, spender="10.0.0.1")
+        await store.redeem(unnamed)
+        await harness.pass_time(25)
+        for consume in (True, False, True):
+            assert await spent_by(store.redeem(spent, consume=consume, spender="10.0.0.2")) == "10.0.0.1"
+            assert await spent_by(store.redeem(unnamed, consume=consume, spender="10.0.0.2")) is None
+        assert await store.revoke_user("ann") == 0
+        assert await spent_by(store.redeem(spent)) == "10.0.0.1"
+
+    async def test_who_looks_at_a_token_without_spending_it_is_not_its_spender(self, harness: StoreHarness) -> None:
+        token = await harness.store.issue("ann", 30)
+        await harness.store.redeem(token, consume=False, spender="10.0.0.9")
+        await harness.store.redeem(token, spender="2001:db8::1")
+        assert await spent_by(harness.store.redeem(token, spender="10.0.0.9")) == "2001:db8::1"
+
+    async def test_every_loser_of_a_race_learns_who_won(self, harness: StoreHarness) -> None:
+        # A5
+        token = await harness.store.issue("ann", 30)
+        results = await outcomes(*(harness.store.redeem(token, spender=f"10.0.0.{n}") for n in range(20)))
+        (winner,) = [n for n, result in enumerate(results) if isinstance(result, TokenRecord)]
+        losers = [result.spent_by for result in results if isinstance(result, TokenRejected)]
+        assert losers == [f"10.0.0.{winner}"] * 19
 
     async def test_of_200_racing_redeems_exactly_one_wins(self, harness: StoreHarness) -> None:
         # A5

@@ -109,10 +109,11 @@ def _redeemed_if_good(values: list[bytes]) -> None:
         asked.append(token)
         return TokenRecord("alice", 0, 1)
 
-    auth: Any = SimpleNamespace(redeem_token=redeem_token, max_connections_per_user=None, bind_tokens=())
+    auth = SimpleNamespace(redeem_token=redeem_token, max_connections_per_user=None, bind_tokens=())
+    admission: Any = SimpleNamespace(auth=auth, handler=SimpleNamespace(request=_request("/ws")))
     good = len(values) == 1 and len(values[0]) == 43 and all(chr(byte) in ALPHABET for byte in values[0])
     try:
-        outcome: object = at_once(redeem(auth, _request("/ws"), values))
+        outcome: object = at_once(redeem(admission, values))
     except Refused as refused:
         outcome = refused.answer, refused.reason
     if good:

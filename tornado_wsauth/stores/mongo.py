@@ -7,12 +7,12 @@ served as they are, and Motor itself is never imported.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import Any, Protocol
+import sys
+from collections.abc import Awaitable, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions
@@ -23,11 +23,13 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenStoreError
+from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenStoreError, WSAuthError
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.tokens import TokenRecord, hash_token, new_token
 
 logger = logging.getLogger("tornado_wsauth")
+
+T = TypeVar("T")
 
 _MOTOR_COLLECTIONS = {("motor.motor_tornado", "MotorCollection"), ("motor.motor_asyncio", "AsyncIOMotorCollection")}
 
@@ -68,6 +70,9 @@ class MongoTokenStore(TokenStore):
                 f"MongoTokenStore(timeout={timeout}): must be positive and finite; 5.0 is the default"
             )
         self._timeout = timeout
+        # PyMongo's coroutines are not cancelled on Python 3.11, but left to come to their end: wait_for() can lose a
+        # cancellation there, and with it one of the driver's locks, for ever.
+        self._cancels = sys.version_info >= (3, 12) or not isinstance(collection, AsyncCollection)
         self._tokens = collection.with_options(
             codec_options=CodecOptions(tz_aware=True),
             read_preference=ReadPreference.PRIMARY,
@@ -82,13 +87,7 @@ class MongoTokenStore(TokenStore):
         Safe to call more than once and from several processes at a time. Raises `TokenStoreError` when MongoDB
         does not answer, and for an index in the way that only a person can decide about.
         """
-        async with self._answering():
-            try:
-                await self._prepare_indexes()
-            except ServerSelectionTimeoutError:
-                raise
-            except AutoReconnect:  # the driver does not retry createIndexes and collMod, and both may be repeated
-                await self._prepare_indexes()
+        await self._answer(self._prepare_indexes_again())
 
     async def issue(
         self,
@@ -110,15 +109,17 @@ class MongoTokenStore(TokenStore):
         if context is not None:
             # As text: BSON has limits that JSON has not (64-bit numbers, depth, "$" and "." in names).
             document["context"] = {"$literal": json.dumps(context)}
-        async with self._answering(key):
-            # An upsert, because an insert has no $$NOW.
-            await self._tokens.update_one({"_id": key}, [{"$set": document}], upsert=True)
-            # Counting after inserting: of racing calls, the last to insert counts the tokens of all others. In the
-            # opposite order each could count before any has inserted.
-            if max_live is not None and await self._count_live(user_id, max_live + 1) > max_live:
-                await self._tokens.delete_one({"_id": key})
-                raise TokenLimitReached(f"the user already holds {max_live} live tokens")
+        await self._answer(self._insert(key, document, user_id, max_live), key)
         return token
+
+    async def _insert(self, key: str, document: Mapping[str, Any], user_id: str, max_live: int | None) -> None:
+        # An upsert, because an insert has no $$NOW.
+        await self._tokens.update_one({"_id": key}, [{"$set": document}], upsert=True)
+        # Counting after inserting: of racing calls, the last to insert counts the tokens of all others. In the
+        # opposite order each could count before any has inserted.
+        if max_live is not None and await self._count_live(user_id, max_live + 1) > max_live:
+            await self._tokens.delete_one({"_id": key})
+            raise TokenLimitReached(f"the user already holds {max_live} live tokens")
 
     async def redeem(self, token: str, *, consume: bool = True, spender: str | None = None) -> TokenRecord:
         """Spend ``token`` and return its record; see `TokenStore.redeem`."""
@@ -126,14 +127,7 @@ class MongoTokenStore(TokenStore):
         spend: dict[str, Any] = {"$currentDate": {"spent_at": True}}
         if spender is not None:
             spend["$set"] = {"spent_by": spender}
-        live = {"_id": key, **_LIVE}
-        async with self._answering(key):
-            if consume:
-                found = await self._tokens.find_one_and_update(live, spend)
-            else:
-                found = await self._tokens.find_one(live)
-            if found is None:
-                raise await self._rejection(key)
+        found = await self._answer(self._find_live(key, spend if consume else None), key)
         context = found.get("context")
         return TokenRecord(
             user_id=found["user_id"],
@@ -142,17 +136,31 @@ class MongoTokenStore(TokenStore):
             context=None if context is None else json.loads(context),
         )
 
+    async def _find_live(self, key: str, spend: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """Return the document of a live token, having spent it if told how. Raises `TokenRejected`."""
+        live = {"_id": key, **_LIVE}
+        if spend is None:
+            found = await self._tokens.find_one(live)
+        else:
+            found = await self._tokens.find_one_and_update(live, spend)
+        if found is None:
+            raise await self._rejection(key)
+        document: Mapping[str, Any] = found
+        return document
+
     async def revoke_user(self, user_id: str) -> int:
         """Delete the user's live tokens and return their number; see `TokenStore.revoke_user`."""
-        async with self._answering():
-            keys = [found["_id"] async for found in self._tokens.find({"user_id": user_id, **_LIVE}, {"_id": 1})]
-            if not keys:
-                return 0
-            # One by one, because the driver does not retry delete_many() after an election. The filter again,
-            # because a token redeemed in between stays, to be told apart as a replay.
-            deletes = [pymongo.DeleteOne({"_id": key, **_LIVE}) for key in keys]
-            result = await self._tokens.bulk_write(deletes, ordered=False)
-            return int(result.deleted_count)
+        return await self._answer(self._delete_live(user_id))
+
+    async def _delete_live(self, user_id: str) -> int:
+        keys = [found["_id"] async for found in self._tokens.find({"user_id": user_id, **_LIVE}, {"_id": 1})]
+        if not keys:
+            return 0
+        # One by one, because the driver does not retry delete_many() after an election. The filter again, because a
+        # token redeemed in between stays, to be told apart as a replay.
+        deletes = [pymongo.DeleteOne({"_id": key, **_LIVE}) for key in keys]
+        result = await self._tokens.bulk_write(deletes, ordered=False)
+        return int(result.deleted_count)
 
     async def _count_live(self, user_id: str, limit: int) -> int:
         return int(await self._tokens.count_documents({"user_id": user_id, **_LIVE}, limit=limit))
@@ -170,17 +178,21 @@ class MongoTokenStore(TokenStore):
             return TokenRejected("replayed", found["user_id"], found.get("spent_by"))
         return TokenRejected("expired", found["user_id"])
 
-    @contextlib.asynccontextmanager
-    async def _answering(self, key: str = "") -> AsyncIterator[None]:
-        """Bound what runs inside by the timeout and turn every way of not answering into `TokenStoreError`."""
+    async def _answer(self, operation: Coroutine[Any, Any, T], key: str = "") -> T:
+        """Bound ``operation`` by the timeout and turn every way of not answering into `TokenStoreError`."""
+        # The driver gives up first, with an error that says what it waited for. What it does not bound (DNS, Motor's
+        # queue for a thread) the outer timeout does.
+        task = asyncio.ensure_future(self._within_timeout(operation))
+        task.add_done_callback(_retrieve)
+        done, _ = await asyncio.wait({task}, timeout=self._timeout)
+        if not done:
+            if self._cancels:
+                task.cancel()
+            raise TokenStoreError(f"MongoDB did not answer within {self._timeout} seconds")
         try:
-            # The driver gives up first, with an error that says what it waited for. What it does not bound (DNS,
-            # Motor's queue for a thread) the outer timeout does.
-            async with asyncio.timeout(self._timeout):
-                with pymongo.timeout(self._timeout * 0.9):
-                    yield
-        except TimeoutError as error:
-            raise TokenStoreError(f"MongoDB did not answer within {self._timeout} seconds") from error
+            return task.result()
+        except WSAuthError:
+            raise
         except PyMongoError as error:
             if error.timeout:
                 message = f"MongoDB did not answer within {self._timeout} seconds ({type(error).__name__})"
@@ -190,6 +202,18 @@ class MongoTokenStore(TokenStore):
                 # A server names the _id of a document it refuses. The hash opens nothing, yet it stays out of logs.
                 raise TokenStoreError(message) from None
             raise TokenStoreError(message) from error
+
+    async def _within_timeout(self, operation: Coroutine[Any, Any, T]) -> T:
+        with pymongo.timeout(self._timeout * 0.9):
+            return await operation
+
+    async def _prepare_indexes_again(self) -> None:
+        try:
+            await self._prepare_indexes()
+        except ServerSelectionTimeoutError:
+            raise
+        except AutoReconnect:  # the driver does not retry createIndexes and collMod, and both may be repeated
+            await self._prepare_indexes()
 
     async def _prepare_indexes(self) -> None:
         indexes = await self._tokens.index_information()
@@ -232,6 +256,12 @@ class MongoTokenStore(TokenStore):
             namespace,
             seconds,
         )
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Look at the outcome of what nobody waits for any more, so that asyncio does not complain that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _is_on(index: Mapping[str, Any], field: str) -> bool:
