@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tornado_wsauth.errors import CloseCode
 from tornado_wsauth.gate import (
@@ -18,6 +17,7 @@ from tornado_wsauth.gate import (
     INTERNAL,
     JWT_INVALID,
     RESTART,
+    REVOKED,
     TOKEN_INVALID,
     USER_MISMATCH,
     Check,
@@ -56,6 +56,36 @@ def test_a_gate_is_where_its_events_took_it(state: State) -> None:
     assert gate_in(state).state is state
 
 
+# A16: whatever else a first message may be, it is refused, and refusing it raises nothing.
+HOSTILE = {
+    "empty": "",
+    "binary": FIRST.encode(),
+    "not JSON": "hello",
+    "an array": '["jwt"]',
+    "null": "null",
+    "a number": "1",
+    "a string": '"jwt"',
+    "no type": '{"token":"a.b.c"}',
+    "another type": '{"type":"JWT","token":"a.b.c"}',
+    "a type that is no string": '{"type":["jwt"],"token":"a.b.c"}',
+    "no token": '{"type":"jwt"}',
+    "an empty token": '{"type":"jwt","token":""}',
+    "an operator": '{"type":"jwt","token":{"$ne":null}}',
+    "a token that is a number": '{"type":"jwt","token":1}',
+    "a token that is null": '{"type":"jwt","token":null}',
+    "a type given twice": '{"type":"jwt","type":"jwt","token":"a.b.c"}',
+    "a token given twice": '{"type":"jwt","token":"a.b.c","token":"d.e.f"}',
+    "a member given twice deep inside": '{"type":"jwt","token":"a.b.c","x":{"y":1,"y":2}}',
+    "nesting": "[" * 100_000,
+    "nesting in a member": '{"type":"jwt","token":"a.b.c","x":' + '{"x":' * 100_000,
+    "a lone surrogate": '{"type":"jwt","token":"\\ud800"}',
+    "a digit that is no ASCII": '{"type":"jwt","token":"٣.٣.٣"}',
+    "an integer of 5000 digits": '{"type":"jwt","token":"a.b.c","n":' + "9" * 5000 + "}",
+    "a second document": FIRST + FIRST,
+    "a byte order mark": "\ufeff" + FIRST,
+}
+
+
 Event = Callable[[Gate], object]
 EVENTS: dict[str, Event] = {
     "admitted": lambda gate: gate.admitted("alice"),
@@ -65,6 +95,11 @@ EVENTS: dict[str, Event] = {
     "accepted": lambda gate: gate.accepted(),
     "deadline": lambda gate: gate.deadline(),
     "refuse": lambda gate: gate.refuse(FORBIDDEN),
+    "rejected": lambda gate: gate.rejected(TOKEN_INVALID),
+    "revoked": lambda gate: gate.revoked("alice"),
+    "another revoked": lambda gate: gate.revoked("bob"),
+    "a chat about jwt": lambda gate: gate.frame('{"text":"jwt"}'),
+    "half a jwt": lambda gate: gate.frame('{"type":"jwt"}'),
 }
 
 C, W, K, P, X = State.CONNECTING, State.WAITING, State.CHECKING, State.OPEN, State.CLOSED
@@ -79,6 +114,11 @@ TABLE = {
     (C, "accepted"): (IGNORE, C),
     (C, "deadline"): (IGNORE, C),
     (C, "refuse"): (FORBIDDEN, X),
+    (C, "rejected"): (None, C),
+    (C, "revoked"): (IGNORE, C),  # A25: only who is admitted later is barred
+    (C, "another revoked"): (IGNORE, C),
+    (C, "a chat about jwt"): (IGNORE, C),
+    (C, "half a jwt"): (IGNORE, C),
     (W, "admitted"): (IGNORE, W),
     (W, "upgraded"): (IGNORE, W),
     (W, "frame"): (Check("a.b.c"), K),
@@ -86,6 +126,11 @@ TABLE = {
     (W, "accepted"): (IGNORE, W),
     (W, "deadline"): (AUTH_TIMEOUT, X),  # A15
     (W, "refuse"): (FORBIDDEN, X),
+    (W, "rejected"): (None, W),
+    (W, "revoked"): (REVOKED, X),  # A25
+    (W, "another revoked"): (IGNORE, W),
+    (W, "a chat about jwt"): (BAD_MESSAGE, X),  # A16
+    (W, "half a jwt"): (BAD_MESSAGE, X),  # A16
     (K, "admitted"): (IGNORE, K),
     (K, "upgraded"): (IGNORE, K),
     (K, "frame"): (INTERNAL, X),
@@ -93,6 +138,11 @@ TABLE = {
     (K, "accepted"): (IGNORE, K),  # nobody was identified
     (K, "deadline"): (AUTH_TIMEOUT, X),
     (K, "refuse"): (FORBIDDEN, X),
+    (K, "rejected"): (None, K),
+    (K, "revoked"): (REVOKED, X),  # A25
+    (K, "another revoked"): (IGNORE, K),
+    (K, "a chat about jwt"): (INTERNAL, X),
+    (K, "half a jwt"): (INTERNAL, X),
     (P, "admitted"): (IGNORE, P),
     (P, "upgraded"): (IGNORE, P),
     (P, "frame"): (Check("a.b.c"), P),  # A24: it renews the session
@@ -100,7 +150,13 @@ TABLE = {
     (P, "accepted"): (IGNORE, P),
     (P, "deadline"): (IGNORE, P),
     (P, "refuse"): (FORBIDDEN, X),
+    (P, "rejected"): (None, P),
+    (P, "revoked"): (REVOKED, X),  # A25
+    (P, "another revoked"): (IGNORE, P),
+    (P, "a chat about jwt"): (DELIVER, P),
+    (P, "half a jwt"): (BAD_MESSAGE, X),  # A24
     **{(X, name): (IGNORE, X) for name in EVENTS},  # terminal
+    (X, "rejected"): (None, X),
 }
 
 
@@ -141,6 +197,106 @@ def test_only_an_identified_user_is_accepted() -> None:  # A22
     assert gate.state is State.OPEN
 
 
+ENDS: dict[str, Event] = {
+    "revoked": lambda gate: gate.revoked("alice"),
+    "refuse": lambda gate: gate.refuse(RESTART),
+    "closed": lambda gate: gate.closed(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_new_jwt_that_was_being_checked_when_the_end_came_is_not_accepted(end: str) -> None:  # A24, A25
+    for steps in range(2):
+        gate = gate_in(State.OPEN)
+        gate.frame(FIRST)
+        if steps:
+            assert gate.identified("alice") is Pass.PROCEED
+        ENDS[end](gate)
+        assert gate.identified("alice") is Pass.IGNORE
+        assert gate.accepted() is Pass.IGNORE
+        assert gate.state is State.CLOSED
+
+
+def test_a_new_jwt_of_the_same_user_is_accepted_once() -> None:  # A24
+    gate = gate_in(State.OPEN)
+    for _ in range(2):
+        assert gate.frame(FIRST) == Check("a.b.c")
+        assert gate.accepted() is Pass.IGNORE, "nobody was identified"
+        assert gate.identified("alice") is Pass.PROCEED
+        assert gate.identified("alice") is Pass.IGNORE
+        assert gate.accepted() is Pass.PROCEED
+        assert gate.accepted() is Pass.IGNORE
+        assert gate.frame("hello") is Pass.DELIVER
+
+
+def test_a_new_jwt_of_another_user_ends_the_connection() -> None:  # A24, A22
+    gate = gate_in(State.OPEN)
+    gate.frame(FIRST)
+    assert gate.identified("bob") == USER_MISMATCH
+    assert gate.accepted() is Pass.IGNORE
+    assert gate.state is State.CLOSED
+
+
+def test_a_second_new_jwt_starts_the_check_anew() -> None:  # A24
+    gate = gate_in(State.OPEN)
+    gate.frame(FIRST)
+    gate.identified("alice")
+    gate.frame(FIRST)
+    assert gate.accepted() is Pass.IGNORE
+
+
+def test_what_is_revoked_while_the_token_is_redeemed_bars_its_user_and_nobody_else() -> None:  # A25
+    for user, decision in (("alice", REVOKED), ("carol", REVOKED), ("bob", Pass.PROCEED)):
+        gate = Gate(1000)
+        assert gate.revoked("alice") is Pass.IGNORE
+        assert gate.revoked("carol") is Pass.IGNORE
+        assert gate.admitted(user) == decision
+        assert (gate.state is State.CLOSED) is (decision is REVOKED)
+        assert gate.ending == (REVOKED if decision is REVOKED else None)
+
+
+def test_a_request_between_its_token_and_the_101_is_revoked() -> None:  # A25
+    gate = Gate(1000)
+    gate.admitted("alice")
+    assert gate.revoked("bob") is Pass.IGNORE
+    assert gate.revoked("alice") == REVOKED
+    assert gate.upgraded() is Pass.IGNORE
+    assert gate.ending == REVOKED
+
+
+def test_a_client_that_is_rejected_is_upgraded_to_learn_why_and_for_nothing_else() -> None:  # A11
+    gate = Gate(1000)
+    gate.admitted("alice")
+    gate.rejected(FORBIDDEN)
+    assert gate.state is State.CONNECTING
+    assert gate.revoked("alice") is Pass.IGNORE
+    assert gate.upgraded() == FORBIDDEN
+    assert gate.state is State.CLOSED
+    assert gate.frame(FIRST) is Pass.IGNORE
+
+
+LOOK_ALIKE = ["a type that is no string", "another type", "no type", "nesting in a member", "a second document"]
+
+
+@pytest.mark.parametrize("name", [*LOOK_ALIKE, "an array", "a string", "a byte order mark", "a type given twice"])
+def test_what_is_no_jwt_message_at_all_is_the_applications_on_a_live_connection(name: str) -> None:  # A24
+    gate = Gate(10_000_000)
+    gate.admitted("alice")
+    gate.upgraded()
+    gate.frame(FIRST)
+    gate.identified("alice")
+    gate.accepted()
+    assert gate.frame(HOSTILE[name]) is Pass.DELIVER
+    assert gate.state is State.OPEN
+
+
+def test_a_binary_message_and_one_over_the_limit_are_never_a_new_jwt() -> None:  # A24, A17
+    gate = gate_in(State.OPEN)
+    assert gate.frame(FIRST.encode()) is Pass.DELIVER
+    assert gate.frame(FIRST.ljust(1001)) is Pass.DELIVER
+    assert gate.frame(FIRST.ljust(1000)) == Check("a.b.c")
+
+
 def test_only_the_first_reason_to_close_counts() -> None:
     gate = gate_in(State.OPEN)
     assert gate.refuse(RESTART) == RESTART
@@ -152,36 +308,6 @@ def test_every_reason_fits_into_a_close_frame() -> None:
         assert isinstance(close, Close)
         assert close.code in set(CloseCode)
         assert len(close.reason.encode()) <= 123
-
-
-# A16: whatever else a first message may be, it is refused, and refusing it raises nothing.
-HOSTILE = {
-    "empty": "",
-    "binary": FIRST.encode(),
-    "not JSON": "hello",
-    "an array": '["jwt"]',
-    "null": "null",
-    "a number": "1",
-    "a string": '"jwt"',
-    "no type": '{"token":"a.b.c"}',
-    "another type": '{"type":"JWT","token":"a.b.c"}',
-    "a type that is no string": '{"type":["jwt"],"token":"a.b.c"}',
-    "no token": '{"type":"jwt"}',
-    "an empty token": '{"type":"jwt","token":""}',
-    "an operator": '{"type":"jwt","token":{"$ne":null}}',
-    "a token that is a number": '{"type":"jwt","token":1}',
-    "a token that is null": '{"type":"jwt","token":null}',
-    "a type given twice": '{"type":"jwt","type":"jwt","token":"a.b.c"}',
-    "a token given twice": '{"type":"jwt","token":"a.b.c","token":"d.e.f"}',
-    "a member given twice deep inside": '{"type":"jwt","token":"a.b.c","x":{"y":1,"y":2}}',
-    "nesting": "[" * 100_000,
-    "nesting in a member": '{"type":"jwt","token":"a.b.c","x":' + '{"x":' * 100_000,
-    "a lone surrogate": '{"type":"jwt","token":"\\ud800"}',
-    "a digit that is no ASCII": '{"type":"jwt","token":"٣.٣.٣"}',
-    "an integer of 5000 digits": '{"type":"jwt","token":"a.b.c","n":' + "9" * 5000 + "}",
-    "a second document": FIRST + FIRST,
-    "a byte order mark": "\ufeff" + FIRST,
-}
 
 
 @pytest.mark.parametrize("message", HOSTILE.values(), ids=HOSTILE.keys())
@@ -210,61 +336,3 @@ def test_no_other_message_is_taken_for_a_first_message(message: str | bytes) -> 
 @given(st.text(st.characters(codec="ascii"), min_size=1))
 def test_any_ascii_token_comes_out_as_it_went_in(token: str) -> None:
     assert parse_first_message(json.dumps({"type": "jwt", "token": token}), 16384) == token
-
-
-class AnyOrderOfEvents(RuleBasedStateMachine):
-    """Whatever order events come in, a frame reaches the application only after each step was taken (A11)."""
-
-    @initialize()
-    def connect(self) -> None:
-        self.gate = Gate(1000)
-        self.steps: list[str] = []
-
-    @rule(user=st.sampled_from(["alice", "bob"]))
-    def admitted(self, user: str) -> None:
-        if self.gate.admitted(user) is Pass.PROCEED:
-            self.steps.append("admitted")
-
-    @rule()
-    def upgraded(self) -> None:
-        if self.gate.upgraded() is Pass.PROCEED:
-            self.steps.append("upgraded")
-
-    @rule(message=st.sampled_from([FIRST, "hello", b"\x00"]))
-    def frame(self, message: str | bytes) -> None:
-        decision = self.gate.frame(message)
-        if isinstance(decision, Check):
-            self.steps.append("checked")
-        if decision is Pass.DELIVER:
-            assert {"admitted", "upgraded", "checked", "identified", "accepted"} <= set(self.steps)
-            assert "ended" not in self.steps
-
-    @rule(user=st.sampled_from(["alice", "bob"]))
-    def identified(self, user: str) -> None:
-        if self.gate.identified(user) is Pass.PROCEED:
-            assert user == self.gate.user_id
-            self.steps.append("identified")
-
-    @rule()
-    def accepted(self) -> None:
-        if self.gate.accepted() is Pass.PROCEED:
-            self.steps.append("accepted")
-
-    @rule(event=st.sampled_from(["deadline", "refuse", "closed"]))
-    def end(self, event: str) -> None:
-        if event == "closed":
-            self.gate.closed()
-        elif event == "refuse":
-            self.gate.refuse(FORBIDDEN)
-        else:
-            self.gate.deadline()
-        if self.gate.state is State.CLOSED:
-            self.steps.append("ended")
-
-    @invariant()
-    def closed_is_terminal(self) -> None:
-        if hasattr(self, "steps") and "ended" in self.steps:
-            assert self.gate.state is State.CLOSED
-
-
-TestAnyOrderOfEvents = AnyOrderOfEvents.TestCase

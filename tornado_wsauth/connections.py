@@ -34,7 +34,7 @@ class Connections:
         self._writers: dict[AuthSession, Writer] = {}
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, Writer]] = {}
-        self.dispatcher = Dispatcher(max_buffer_bytes)
+        self.dispatcher = Dispatcher(max_buffer_bytes, end_expired)
         self._end_expired = end_expired  # called before each message to many: those whose time is over get none
 
     def __len__(self) -> int:

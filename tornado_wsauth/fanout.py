@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from time import perf_counter
 from typing import Literal, NamedTuple, get_args
 
@@ -82,16 +82,19 @@ class Remainder:
 class Dispatcher:
     """Sends messages to many, and what is left of each in the turns of the event loop that follow."""
 
-    def __init__(self, max_buffer_bytes: int) -> None:
+    def __init__(self, max_buffer_bytes: int, end_expired: Callable[[], None] = lambda: None) -> None:
         self.unfinished: deque[Remainder] = deque()
         self.lagging: set[Writer] = set()
         self.max_buffer_bytes = max_buffer_bytes  # queued for one connection; with more it is too slow
         # A connection that broadcasts spare or pass by, by their ``slow``, has as much room again for its own.
         self.most_queued: float = 2 * max_buffer_bytes
+        self._end_expired = end_expired  # called before each slice: nobody gets one whose time is over
         self._scheduled = False
 
     def send(self, writers: list[Writer], message: Message, slow: Slow, topic: Hashable) -> FanOut:
         """Send ``message`` to as many of ``writers`` as a slice allows, and let the others wait.
+
+        Whose time is over must not be among them.
 
         With ``slow="latest"`` it replaces what is kept of the same ``topic``.
         """
@@ -181,6 +184,7 @@ class Dispatcher:
 
     def _next_slice(self) -> None:
         self._scheduled = False
+        self._end_expired()
         until = perf_counter() + SLICE_SECONDS
         try:
             while self.unfinished:

@@ -198,8 +198,8 @@ class Guard(Admission):
                 self._end(None)  # or load_auth_user() closed the connection
             elif user is None:
                 self.close(FORBIDDEN, "load_auth_user() returned None")
-            elif self.auth.lifetimes.has_expired(claims.get("exp")):
-                self.close(JWT_EXPIRED)  # while we were waiting
+            elif self._has_expired_meanwhile(claims):
+                self.close(JWT_EXPIRED)
             elif self.gate.accepted() is PROCEED:
                 accept(user, claims)
         except AuthError as error:
@@ -212,6 +212,11 @@ class Guard(Admission):
                 self._application_failed()
         finally:
             self._checking = None
+
+    def _has_expired_meanwhile(self, claims: dict[str, Any]) -> bool:
+        """Say whether this JWT expired while it was checked, or the one before it, which no timer has noticed yet."""
+        before = None if self.session is None else self.session.expires_at
+        return any(self.auth.lifetimes.has_expired(expires_at) for expires_at in (claims.get("exp"), before))
 
     def _has_left(self) -> bool:
         if self.session is not None:

@@ -67,7 +67,7 @@ class Lifetimes:
         self._recheck_failure = recheck_failure
         self._agenda: Agenda[Live] = Agenda(clock, self._wake)
         self._recheck_at: dict[Live, float] = {}
-        self._rechecks: set[asyncio.Task[None]] = set()
+        self._rechecks: dict[Live, asyncio.Task[None]] = {}  # the questions that are not answered yet
         self._places = asyncio.Semaphore(RECHECKS_AT_ONCE)
 
     @property
@@ -107,7 +107,7 @@ class Lifetimes:
 
     def cancel(self) -> None:
         """Forget the answers of ``still_valid`` that are still to come."""
-        for task in self._rechecks:
+        for task in self._rechecks.values():
             task.cancel()
 
     def _plan(self, live: Live) -> None:
@@ -131,9 +131,10 @@ class Lifetimes:
             live.tell({"type": "auth_expiring", "expires_in": round(session.expires_at + self._leeway - now)})
         if self._recheck_at.get(live, now + 1) <= now:
             self._recheck_at[live] = now + self._recheck_interval
-            task = asyncio.get_running_loop().create_task(self._recheck(live))
-            self._rechecks.add(task)
-            task.add_done_callback(self._rechecks.discard)
+            if live not in self._rechecks:  # else the last answer is still to come, and one is enough
+                task = asyncio.get_running_loop().create_task(self._recheck(live))
+                self._rechecks[live] = task
+                task.add_done_callback(lambda _: self._rechecks.pop(live, None))
         self._plan(live)
 
     async def _recheck(self, live: Live) -> None:
@@ -147,7 +148,10 @@ class Lifetimes:
                     answer: Any = self._still_valid(live.live_session)
                     if inspect.isawaitable(answer):
                         answer = await answer
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # it is us who are cancelled, and not what still_valid() waited for
                 self._recheck_failed(live)
                 return
         if not answer:

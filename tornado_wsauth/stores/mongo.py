@@ -188,6 +188,7 @@ class MongoTokenStore(TokenStore):
         if not done:
             if self._cancels:
                 task.cancel()
+                await asyncio.wait({task}, timeout=self._timeout * 0.1)
             raise TokenStoreError(f"MongoDB did not answer within {self._timeout} seconds")
         try:
             return task.result()
