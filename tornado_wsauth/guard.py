@@ -138,9 +138,7 @@ class Guard(Admission):
         return False
 
     def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
-        """The connection is over, in whichever way and at whichever step. To say so again does nothing."""
-        if not hasattr(self, "handler"):
-            return
+        """The connection is over, in whichever way and at whichever step."""
         handler, opened = self.handler, self._open_arguments is None
         self.auth.ending.discard(self)
         self._end(close_code)

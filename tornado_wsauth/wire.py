@@ -211,14 +211,14 @@ class _WatchedProtocol(WebSocketProtocol13):
         if reason == PING_TIMED_OUT:
             self._abort()  # nobody is there to answer the close frame, for which Tornado would wait another 5 s
 
-    async def _receive_frame_loop(self) -> None:
-        """Tell the delegate of the end in any case: over a frame that cannot be read, Tornado 6.5 forgets to."""
+    def _handle_message(self, opcode: int, data: bytes) -> Any:
+        """End the connection over a message that cannot be read. Tornado raises, and 6.5 forgets its handler."""
         try:
-            await super()._receive_frame_loop()
-        except Exception as error:
-            logging.getLogger("tornado_wsauth").debug("a frame could not be read: %s", type(error).__name__)
+            return super()._handle_message(opcode, data)
+        except Exception as error:  # a close frame's reason that is not Unicode, a message that cannot be decompressed
+            logging.getLogger("tornado_wsauth").debug("a message could not be read: %s", type(error).__name__)
             self._abort()
-            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+            return None
 
 
 def _watch(connection: Any) -> None:
