@@ -201,7 +201,7 @@ async def test_a_broadcast_made_right_before_exp_comes_before_the_close(serve, c
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("timer", ["in time", "late"])
+@pytest.mark.parametrize("timer", ["in time", "late", "later than the slice"])
 async def test_a_message_that_waits_for_its_slice_at_exp_is_not_sent(serve, connect, monkeypatch, timer):  # A24
     slice_by(monkeypatch)
     timed = Timed(serve, connect, expiry_warning=0)
@@ -211,6 +211,7 @@ async def test_a_message_that_waits_for_its_slice_at_exp_is_not_sent(serve, conn
         timed.clock.advance(60)
     else:
         timed.clock.now += 60
+    if timer == "late":
         timed.auth.connections.broadcast("more")
     more = [(TEXT, b"more")] if timer == "late" else []
     for client in clients[:2]:

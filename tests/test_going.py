@@ -201,3 +201,38 @@ async def test_an_exception_after_we_closed_changes_neither_the_code_nor_the_rec
     await until(lambda: Chat.events == ["open", "close"])
     records = [record for record in caplog.records if record.name == "tornado_wsauth"]
     assert [(record.event, record.reason) for record in records] == [("accepted", "auth_ok"), ("closed", "restart")]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("in_open", [False, True], ids=["on_message", "open"])
+async def test_a_handler_that_writes_to_a_client_that_has_just_left_leaves_no_traceback(serve, login, caplog, in_open):
+    # A39
+    caplog.set_level(logging.INFO, "tornado_wsauth")
+
+    class Chat(Echo):
+        async def write_until_it_fails(self):
+            while True:
+                self.write_message("news")
+                await asyncio.sleep(0)
+
+        async def open(self):
+            if in_open:
+                await self.write_until_it_fails()
+
+        async def on_message(self, message):
+            await self.write_until_it_fails()
+
+    server = serve(Chat)
+    client = await login(server)
+    client.send_text("hello")
+    await client.read_frame()
+    client.abort()
+    await nothing_is_left(server)
+    await until(lambda: in_open or Chat.events == ["close"])
+    await settle()
+    assert [record for record in caplog.records if record.exc_info] == []
+    records = [record for record in caplog.records if record.name == "tornado_wsauth"]
+    assert [(record.event, record.reason) for record in records] == [
+        ("accepted", "auth_ok"),
+        ("closed", "disconnected"),
+    ]

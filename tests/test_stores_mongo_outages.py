@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import signal
@@ -107,6 +108,38 @@ async def test_driver_that_is_busy_is_an_error_within_the_timeout(
         await MongoTokenStore(collection, timeout=0.3).issue("ann", 30)
     assert time.monotonic() - before < 0.3 + 0.4
     await asyncio.gather(*slow)
+
+
+@pytest.mark.gen_test
+async def test_a_store_that_was_asked_too_much_while_the_server_hung_answers_when_it_is_back(
+    mongo_collection: Callable[..., Any], replica_set: ReplicaSet
+) -> None:
+    """Calls run out of time inside the driver, on a loop that has other work to do."""
+    # A34
+    store = MongoTokenStore(mongo_collection(uri=replica_set.uri), timeout=1)
+    await store.start()
+
+    async def other_work() -> None:
+        while True:
+            time.sleep(0.002)  # noqa: ASYNC251 - as a busy application does
+            await asyncio.sleep(0)
+
+    replica_set.members[0].signal(signal.SIGSTOP)
+    try:
+        calls = [asyncio.ensure_future(store.issue(f"user {number}", 30, max_live=10)) for number in range(400)]
+        working = asyncio.ensure_future(other_work())
+        await asyncio.sleep(1.6)
+        working.cancel()
+    finally:
+        replica_set.members[0].signal(signal.SIGCONT)
+    for call in calls:
+        with contextlib.suppress(TokenStoreError):
+            await call
+    async with asyncio.timeout(15):
+        while True:  # the driver may take a moment to see that the server is there again
+            with contextlib.suppress(TokenStoreError):
+                await store.issue("ann", 30)
+                break
 
 
 # --- A35: what a replica set rides out --------------------------------------------------------------------------------

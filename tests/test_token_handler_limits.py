@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tornado.web
 
-from tests.support import Response, http, make_auth, until
+from tests.support import Response, http, make_auth, settle, until
 from tests.token_routes import (
     APP,
     Store,
@@ -318,3 +318,25 @@ async def test_a_client_that_hangs_up_while_the_store_thinks_harms_nobody(serve,
     await until(lambda: len(store) == 1)
     assert (await http(server, Authorization=bearer())).status == 200
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.gen_test
+async def test_a_client_that_leaves_before_its_token_comes_is_no_error(serve, caplog):
+    class Slow(Store):
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def issue(self, *args: Any, **kwargs: Any) -> str:
+            self.asked.set()
+            await self.go_on.wait()
+            return await super().issue(*args, **kwargs)
+
+    store = Slow()
+    server = start(serve, make_auth(tokens=store))
+    asking = asyncio.ensure_future(http(server, Authorization=bearer()))
+    await store.asked.wait()
+    asking.cancel()
+    await settle()
+    store.go_on.set()
+    await until(lambda: len(store) == 1)
+    await settle()
+    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []

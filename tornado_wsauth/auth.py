@@ -204,9 +204,9 @@ class WSAuth:
         self.closing = False
         """Whether `close` was called: no upgrade and no token from then on."""
         self.pending: set[Admission] = set()
-        """The connections on their way from the handshake to an accepted JWT. The mixin keeps it."""
+        """The connections on their way from the handshake to an accepted JWT. The guard keeps it."""
         self.ending: set[Guard] = set()
-        """The connections that we have closed and whose clients have not left yet. The mixin keeps it."""
+        """The connections that we have closed and whose clients have not left yet. The guard keeps it."""
         self._background: set[asyncio.Future[Any]] = set()
         self._started = False
         self._warned_of_pings = False

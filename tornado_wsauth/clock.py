@@ -1,4 +1,4 @@
-"""Time as a seam: Unix seconds and timers. `auth`, `mixin` and the tests import it.
+"""Time as a seam: Unix seconds and timers. `auth`, and whatever it owns that goes by the time, take it.
 
 Tests hand `WSAuth` a clock they turn by hand, so that nothing ever sleeps for a deadline to pass.
 """

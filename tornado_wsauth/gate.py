@@ -1,7 +1,7 @@
 """The life of one connection as a pure object: it takes events and returns decisions.
 
-No clock, socket, database or Tornado is in here, so every state can be met with every event in a test. `mixin`
-wires it to Tornado and is the only module that may import it::
+No clock, socket, database or Tornado is in here, so every state can be met with every event in a test. `guard`
+wires it to Tornado; others may take a decision's name from here, and nothing that decides::
 
     CONNECTING ──admitted, upgraded──▶ WAITING ──frame──▶ CHECKING ──identified, accepted──▶ OPEN
         └───────────────┴──────────────────┴── any refusal, the deadline, closed ──┴──▶ CLOSED

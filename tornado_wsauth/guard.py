@@ -164,7 +164,7 @@ class Guard(Admission):
         """The client reads too slowly. Behind all that is queued it may never see why, so it is not given long."""
         if self.gate.state is CLOSED:
             return
-        self.close(SLOW_READER, "more is queued than max_buffer_bytes; if it is no slow reader, await write_message()")
+        self.close(SLOW_READER, "too much is queued for it; see max_buffer_bytes, and await write_message()")
         self._timer = self.auth.clock.call_later(ABORT_AFTER, self.abort)
 
     def log_exception(self, *exc_info: Any) -> None:

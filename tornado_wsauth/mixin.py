@@ -108,10 +108,10 @@ class WebSocketAuthMixin(_Handler):
     def load_auth_user(self, claims: dict[str, Any]) -> Any | Awaitable[Any]:
         """Override to say who the bearer of a valid JWT is to the application; the result becomes ``current_user``.
 
-        Called once for each connection, after the JWT was verified and found to be the token's user, and before
-        ``open()``. May be async and slow: only this connection waits, within ``auth_timeout``. Return None to turn
-        the user away (4403 ``forbidden``). An exception closes the connection with 1011. The default returns the
-        user id.
+        Called when a JWT was verified and found to be the token's user: before ``open()``, and again for each JWT that
+        renews the connection. May be async and slow: only this connection waits, within ``auth_timeout`` or, later,
+        until the JWT before has expired. Return None to turn the user away (4403 ``forbidden``). An exception closes
+        the connection with 1011. The default returns the user id.
         """
         return self._wsauth_guard.gate.user_id
 

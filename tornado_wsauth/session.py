@@ -1,6 +1,7 @@
 """`AuthSession`: who one live connection belongs to, and what its handler may do with that.
 
-`mixin` makes one for each accepted JWT; a handler meets it as ``self.auth_session``.
+`guard` makes one when the first JWT is accepted, and renews it with each further one; a handler meets it as
+``self.auth_session``.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class AuthSession:
         self._tickers: list[PeriodicCallback] | None = None
 
     def renew(self, claims: Mapping[str, Any]) -> None:
-        """Go on with the claims of another JWT of the same user. The mixin calls it; groups and all else stay."""
+        """Go on with the claims of another JWT of the same user. The guard calls it; groups and all else stay."""
         self.claims = claims
         self.expires_at = claims.get("exp")
         self.session_id = session_id_of(claims) or self.session_id
@@ -109,7 +110,7 @@ class AuthSession:
         return ticker
 
     def end(self) -> None:
-        """Leave the registry and every group, and stop what `call_every` started. The mixin calls it at the close."""
+        """Leave the registry and every group, and stop what `call_every` started. The guard calls it at the close."""
         self._connections.remove(self)
         self._groups = None
         if hasattr(self, "handler"):

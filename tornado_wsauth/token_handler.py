@@ -78,7 +78,7 @@ class TokenHandler(RequestHandler):
         answer: dict[str, Any] = {"token": token, "expires_in": auth.token_ttl}
         if self.get_argument("explain", "") == "1":
             answer["last_failure"] = auth.failures.of(user_id)
-        await self.finish(answer)
+        self.finish(answer)  # not awaited: a client that has left is no error
 
     def _bound_to(self, auth: WSAuth) -> dict[str, str | None] | None:
         """Return what the token is good for, as far as tokens are bound to anything."""
