@@ -175,6 +175,21 @@ async def test_a_wsauth_that_closes_during_a_handshake_lets_nobody_through(serve
 
 
 @pytest.mark.gen_test
+async def test_a_handshake_that_fails_after_wsauth_began_to_close_is_told_and_logged_once(serve, connect, caplog):
+    # A27, A39
+    store = SpyStore()
+    server = serve(auth=make_auth(tokens=store))
+    store.block()
+    connecting = asyncio.ensure_future(connect(server, path=f"/ws?token={'A' * 43}"))
+    await store.entered.wait()
+    await server.auth.close(grace=0)
+    store.release.set()
+    _, response = await connecting
+    assert (response.status, response.json()) == (503, {"error": "closing"})
+    assert [record.reason for record in caplog.records if record.name == "tornado_wsauth"] == ["restart"]
+
+
+@pytest.mark.gen_test
 @pytest.mark.parametrize("handler", [SlowBeforeCheck, SlowAfterCheck, SlowWithoutCheck, SlowGet, SlowBareGet])
 async def test_a_wsauth_that_closes_while_the_application_prepares_lets_nobody_through(serve, connect, handler):
     # A27

@@ -17,7 +17,7 @@ from tornado.web import Finish
 from tornado.websocket import WebSocketHandler
 
 from tornado_wsauth import handshake, log
-from tornado_wsauth.gate import CLOSED, CONNECTING, Close, Gate
+from tornado_wsauth.gate import CLOSED, CONNECTING, REVOKED, Close, Gate
 from tornado_wsauth.redaction import take_query_argument
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ class Admission(abc.ABC):
             await self._turn_away(self._answer)
 
     def _refused(self, refused: handshake.Refused) -> None:
+        if self.gate.state is CLOSED and self.gate.ending is not REVOKED:
+            return  # the client has left, or we began to close: that is the answer, and it is logged
         answer = self._answer = refused.answer
-        if self.gate.state is CLOSED and self.gate.ending is None:
-            return  # the client has left, which is logged
         code: int = answer.status
         if self.auth.refuse == "close" and answer.close is not None and self.gate.state is CONNECTING:
             self.gate.rejected(answer.close)
