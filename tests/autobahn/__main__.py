@@ -1,4 +1,4 @@
-"""Compares what Autobahn's fuzzing client says of a bare Tornado handler and of the same one with our mixin.
+"""Compares (A40) what Autobahn's fuzzing client says of a bare Tornado handler and of the same one with our mixin.
 
 ``python -m tests.autobahn`` runs it; nobody imports it. It ends with 1 if any case came out differently, and with 2 if
 there was nothing to compare.
