@@ -37,6 +37,14 @@ START_TIMEOUT = 60.0
 """Seconds a replica set may take until it has a primary, on the slowest machine we know of."""
 
 
+def is_stopped(thread: Path) -> bool:
+    """Say whether a thread does nothing, from its ``stat`` below /proc (proc(5)); one that has ended does not."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return True
+
+
 class MongodUnavailableError(Exception):
     """There is no ``mongod`` to start."""
 
@@ -88,9 +96,12 @@ class Member:
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, such as ``SIGSTOP`` to make the server hang."""
+        """Send a signal, such as ``SIGSTOP`` to make the server hang; return when it does."""
         assert self._process is not None
         self._process.send_signal(number)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        while number == signal.SIGSTOP and threads.exists() and not all(map(is_stopped, threads.iterdir())):
+            time.sleep(0.001)  # a thread that runs on another core may answer one more call
 
     def kill(self) -> None:
         """End the process without a chance to say goodbye, and wait until it is gone."""

@@ -229,6 +229,7 @@ def private_names_of_tornado() -> set[str]:
     return {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 
+@functools.cache
 def own_names(name: str) -> set[str]:
     """Return the private names a module defines itself: attributes of ``self``, functions, slots."""
     found = set()
