@@ -17,8 +17,8 @@ from tests.support import (
     Server,
     jwt_message,
     make_jwt,
+    nothing_is_left,
     settle,
-    until,
 )
 from tornado_wsauth import JWTVerifier, WSAuth
 
@@ -89,7 +89,7 @@ class Timed:
 
     async def gone(self) -> None:
         """Wait until no connection is left of any kind."""
-        await until(lambda: len(self.auth.pending) == len(self.auth.connections) == 0)
+        await nothing_is_left(self.server)
 
 
 async def is_served(client: RawClient) -> bool:

@@ -46,6 +46,7 @@ from tornado_wsauth.verifier import JWTVerifier, is_number
 if TYPE_CHECKING:
     from tornado_wsauth.admission import Admission
     from tornado_wsauth.guard import Guard
+    from tornado_wsauth.mixin import WebSocketAuthMixin
 
 
 class WSAuth:
@@ -258,7 +259,7 @@ class WSAuth:
             guard.close(reason)
 
         def still_there() -> list[Guard]:
-            return [*self.ending, *(handler._wsauth_guard for handler in self.connections)]
+            return [*self.ending, *_guards(self.connections)]
 
         await drain(still_there(), lambda guard: guard.close(reason), still_there, self.clock, grace)
         self.lifetimes.cancel()
@@ -284,7 +285,7 @@ class WSAuth:
         ``session_id`` is their ``auth_session.session_id``: the JWT's ``sid`` claim, if it has one. The user's other
         sessions and tokens stay.
         """
-        live = [handler._wsauth_guard for handler in self.connections]
+        live = _guards(self.connections)
         return sum(guard.close(REVOKED) for guard in live if guard.live_session.session_id == session_id)
 
     async def revoke_tokens(self, user_id: str | bytes | int) -> int:
@@ -298,8 +299,7 @@ class WSAuth:
 
     def _end_user(self, user: str) -> int:
         pending = sum(guard.revoke(user) for guard in [*self.pending])
-        live = [handler._wsauth_guard for handler in self.connections.for_user(user)]
-        return pending + sum(guard.close(REVOKED) for guard in live)
+        return pending + sum(guard.close(REVOKED) for guard in _guards(self.connections.for_user(user)))
 
     async def issue_token(
         self,
@@ -343,21 +343,22 @@ class WSAuth:
 
     def replayed(self, replay: TokenReplay) -> None:
         """Tell the application of a token that was used again. What the hook raises is logged."""
+        hook = self.on_replay
+        if hook is None:
+            return
 
         async def tell() -> None:
             try:
-                if self.on_replay is not None:
-                    result = self.on_replay(replay)
-                    if inspect.isawaitable(result):
-                        await result
+                result = hook(replay)
+                if inspect.isawaitable(result):
+                    await result
             except Exception:
                 logger.exception("on_replay() failed for user=%r", replay.user_id)
 
-        if self.on_replay is not None:
-            # In the background: the thief's answer must not take longer than that of somebody who guesses.
-            task = asyncio.get_running_loop().create_task(tell())
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        # In the background: the thief's answer must not take longer than that of somebody who guesses.
+        task = asyncio.get_running_loop().create_task(tell())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def verify_jwt(self, jwt: str) -> tuple[str, dict[str, Any]]:
         """Return the user id and the claims of ``jwt``; raises `AuthError`, or `KeySourceError` without keys."""
@@ -394,6 +395,10 @@ def find_auth(settings: Mapping[str, Any], handler_class: type[RequestHandler]) 
             f"write Application(handlers, {setting}=WSAuth(jwt=…))"
         )
     return auth
+
+
+def _guards(handlers: Iterable[WebSocketAuthMixin]) -> list[Guard]:
+    return [handler._wsauth_guard for handler in handlers]
 
 
 @functools.lru_cache

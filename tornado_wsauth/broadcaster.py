@@ -11,7 +11,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado_wsauth.auth import WSAuth
 from tornado_wsauth.connections import Payload
 from tornado_wsauth.fanout import Slow
-from tornado_wsauth.options import require, require_positive
+from tornado_wsauth.options import require, require_one_of, require_positive
 from tornado_wsauth.verifier import is_number
 
 
@@ -50,9 +50,7 @@ class Broadcaster:
             f"Broadcaster(jitter={jitter!r})",
             "must be between 0 and 1; 0 is the default",
         )
-        require(
-            slow in get_args(Slow), f"Broadcaster(slow={slow!r})", "must be 'close', the default, 'drop' or 'latest'"
-        )
+        require_one_of("Broadcaster", "slow", slow, get_args(Slow))
         self._auth = auth
         self._callback = callback
         self._interval_ms = interval_ms

@@ -35,7 +35,6 @@ class Connections:
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, Writer]] = {}
         self.dispatcher = Dispatcher(max_buffer_bytes, end_expired)
-        self._end_expired = end_expired  # called before each message to many: those whose time is over get none
 
     def __len__(self) -> int:
         return len(self._writers)
@@ -71,7 +70,7 @@ class Connections:
         Raises `TypeError` for any other message, and `ValueError` for text that is not Unicode or another ``slow``,
         before anything is sent.
         """
-        self._end_expired()
+        self.dispatcher.end_expired()  # before it is known who is there
         members = self._writers if group is None else self._by_group.get(group, {})
         return self.dispatcher.send(list(members.values()), _encode(message, binary), slow, ("group", group))
 
@@ -80,7 +79,7 @@ class Connections:
 
         With ``slow="latest"``, it takes the place of an older one kept for the same user.
         """
-        self._end_expired()
+        self.dispatcher.end_expired()  # before it is known who is there
         writers = [session.writer for session in self._by_user.get(user_id, ())]
         return self.dispatcher.send(writers, _encode(message, binary), slow, ("user", user_id))
 

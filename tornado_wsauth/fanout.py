@@ -88,7 +88,7 @@ class Dispatcher:
         self.max_buffer_bytes = max_buffer_bytes  # queued for one connection; with more it is too slow
         # A connection that broadcasts spare or pass by, by their ``slow``, has as much room again for its own.
         self.most_queued: float = 2 * max_buffer_bytes
-        self._end_expired = end_expired  # called before each slice: nobody gets one whose time is over
+        self.end_expired = end_expired  # called before each slice: nobody gets one whose time is over
         self._scheduled = False
 
     def send(self, writers: list[Writer], message: Message, slow: Slow, topic: Hashable) -> FanOut:
@@ -184,7 +184,7 @@ class Dispatcher:
 
     def _next_slice(self) -> None:
         self._scheduled = False
-        self._end_expired()
+        self.end_expired()
         until = perf_counter() + SLICE_SECONDS
         try:
             while self.unfinished:

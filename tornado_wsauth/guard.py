@@ -217,8 +217,6 @@ class Guard(Admission):
         return any(self.auth.lifetimes.has_expired(expires_at) for expires_at in (claims.get("exp"), before))
 
     def _has_left(self) -> bool:
-        if self.session is not None:
-            return self.gate.state is CLOSED or self.session.writer.is_closing()
         return self._connection is None or wire.is_closing(self._connection)
 
     def _let_in(self, user: Any, claims: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
@@ -81,17 +82,20 @@ class Lifetimes:
 
     def has_expired(self, expires_at: float | None) -> bool:
         """Say whether a session whose JWT has this ``exp`` must end, or cannot begin."""
-        return self._enforce_expiry and expires_at is not None and self.clock.time() >= expires_at + self._leeway
+        return self.clock.time() >= self._end_of(expires_at)
+
+    def _end_of(self, expires_at: float | None) -> float:
+        """Return when a session whose JWT has this ``exp`` must end, in Unix seconds; infinity for never."""
+        return expires_at + self._leeway if self._enforce_expiry and expires_at is not None else math.inf
 
     def begin(self, live: Live) -> None:
         """A JWT was accepted: its time begins. Called with the first one, and again with each that renews it."""
         self._agenda.remove(live)
-        expires_at, now = live.live_session.expires_at, self.clock.time()
+        ends_at, now = self._end_of(live.live_session.expires_at), self.clock.time()
         live.warn_at = None
-        if self._enforce_expiry and self._expiry_warning and expires_at is not None:
-            left = expires_at + self._leeway - now
+        if self._expiry_warning and ends_at < math.inf:
             # A JWT that lives shorter than the warning is early: half-way, or its client would be renewing for ever.
-            live.warn_at = now + left - min(self._expiry_warning, left / 2)
+            live.warn_at = ends_at - min(self._expiry_warning, (ends_at - now) / 2)
         if self._still_valid is not None and live not in self._recheck_at:
             self._recheck_at[live] = now + self._recheck_interval
         self._plan(live)
@@ -112,23 +116,19 @@ class Lifetimes:
 
     def _plan(self, live: Live) -> None:
         """Have the connection woken for what comes next, if anything does."""
-        times = [live.warn_at, self._recheck_at.get(live)]
-        expires_at = live.live_session.expires_at
-        if self._enforce_expiry and expires_at is not None:
-            times.append(expires_at + self._leeway)
-        due = [at for at in times if at is not None]
-        if due:
-            self._agenda.put(live, min(due))
+        times = self._end_of(live.live_session.expires_at), live.warn_at, self._recheck_at.get(live)
+        due = min(at for at in times if at is not None)
+        if due < math.inf:
+            self._agenda.put(live, due)
 
     def _wake(self, live: Live) -> None:
-        session, now = live.live_session, self.clock.time()
-        if self.has_expired(session.expires_at):
+        ends_at, now = self._end_of(live.live_session.expires_at), self.clock.time()
+        if now >= ends_at:
             live.close(JWT_EXPIRED)
             return
         if live.warn_at is not None and live.warn_at <= now:
-            assert session.expires_at is not None
             live.warn_at = None
-            live.tell({"type": "auth_expiring", "expires_in": round(session.expires_at + self._leeway - now)})
+            live.tell({"type": "auth_expiring", "expires_in": round(ends_at - now)})
         if self._recheck_at.get(live, now + 1) <= now:
             self._recheck_at[live] = now + self._recheck_interval
             if live not in self._rechecks:  # else the last answer is still to come, and one is enough

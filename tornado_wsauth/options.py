@@ -58,7 +58,7 @@ def require_one_of(owner: str, option: str, value: object, choices: Sequence[str
     require(
         isinstance(value, str) and value in choices,
         f"{owner}({option}={value!r})",
-        f"must be {first}, the default, or {' or '.join(others)}",
+        f"must be {first}, the default, {'' if len(others) > 1 else 'or '}{' or '.join(others)}",
     )
 
 

@@ -18,6 +18,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 
 from tornado_wsauth.message import Message
 
+logger = logging.getLogger("tornado_wsauth")
+
 CURRENT_USER = "_current_user"
 """Where a handler keeps ``current_user``; the mixin gives it a slot, and one to its own attribute.
 
@@ -143,8 +145,8 @@ def peer_address(request: HTTPServerRequest) -> str:
 
     That of a Unix-domain socket is empty.
     """
-    context: Any = request.connection.context if request.connection is not None else None  # type: ignore[attr-defined]
-    address = context.address
+    connection: Any = request.connection
+    address = connection.context.address
     return str(address[0]) if isinstance(address, tuple) and address else ""
 
 
@@ -216,7 +218,7 @@ class _WatchedProtocol(WebSocketProtocol13):
         try:
             return super()._handle_message(opcode, data)
         except Exception as error:  # a close frame's reason that is not Unicode, a message that cannot be decompressed
-            logging.getLogger("tornado_wsauth").debug("a message could not be read: %s", type(error).__name__)
+            logger.debug("a message could not be read: %s", type(error).__name__)
             self._abort()
             return None
 
@@ -436,7 +438,7 @@ def _warn_of_unknown_tornado(error: AttributeError) -> None:
     global _warned
     if not _warned:
         _warned = True
-        logging.getLogger("tornado_wsauth").warning(
+        logger.warning(
             "this Tornado is not built as expected (%s): messages take the slower way through write_message(), and "
             "max_buffer_bytes is not enforced; look for a newer tornado_wsauth",
             error,
