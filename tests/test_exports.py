@@ -47,6 +47,7 @@ def test_these_are_the_public_names():
         "AuthError",
         "AuthSession",
         "Broadcaster",
+        "ClientFilesHandler",
         "Clock",
         "CloseCode",
         "ConfigurationError",

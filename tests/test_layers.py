@@ -112,7 +112,7 @@ LAYERS = [
     {"handshake"},
     {"admission"},
     {"guard"},
-    {"mixin", "token_handler", "broadcaster"},
+    {"mixin", "token_handler", "broadcaster", "client_files"},
     {"__init__"},
     {"testing.client", "testing.clock", "testing.credentials"},
     {"testing.connection", "testing.target"},

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado_wsauth.auth import WSAuth as WSAuth
 from tornado_wsauth.broadcaster import Broadcaster as Broadcaster
+from tornado_wsauth.client_files import ClientFilesHandler as ClientFilesHandler
 from tornado_wsauth.clock import Clock as Clock
 from tornado_wsauth.connections import Connections as Connections
 from tornado_wsauth.errors import AuthError as AuthError
@@ -40,6 +41,7 @@ __all__ = [
     "AuthError",
     "AuthSession",
     "Broadcaster",
+    "ClientFilesHandler",
     "Clock",
     "CloseCode",
     "ConfigurationError",
