@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import socket
 import sys
@@ -15,7 +16,9 @@ from tornado.netutil import bind_sockets
 from tornado.options import Error, OptionParser
 from tornado.web import Application
 
+from example_app.accounts import Accounts
 from example_app.app import make_app
+from example_app.build import BuildError, ensure_page
 from tornado_wsauth import ConfigurationError, TokenStoreError, WSAuth
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ def main() -> None:
     """Run until a signal comes, then exit with status 0; say so in one line and exit with 1 or 2 if that fails."""
     try:
         _read_options()
+        _build_page()
         asyncio.run(serve())
     except (StartError, ConfigurationError) as error:
         sys.stderr.write(f"example_app: {error}\n")
@@ -89,29 +93,54 @@ async def serve() -> None:
 
 
 async def _serve_until(stop: asyncio.Event, client: AsyncMongoClient[Any] | None) -> None:
-    app = _make_app(client)
-    auth: WSAuth = app.settings["wsauth"]
+    accounts = _make_accounts()
+    app = await _start_app(accounts, client, starts=1)
+    sockets = _bind(options.port, options.address)
+    where = "in memory" if client is None else "in MongoDB"
+    _say(f"Open {_url(sockets[0])} in a browser. Tokens are kept {where}; Ctrl+C stops.")
+    for starts in itertools.count(2):
+        await _serve_one(app, sockets, stop)
+        if stop.is_set():
+            break
+        # Another application in this process is as good as another process: but for the logins and the keys, which
+        # would be in a database, nothing of the old one is left.
+        app = await _start_app(accounts, client, starts)
+        _say(f"Restarted; this is start {starts}.")
+    for listening in sockets:
+        listening.close()
+
+
+async def _start_app(accounts: Accounts, client: AsyncMongoClient[Any] | None, starts: int) -> Application:
+    """Return an application whose token store answers."""
+    tokens = None
+    if client is not None:
+        from tornado_wsauth import MongoTokenStore
+
+        tokens = MongoTokenStore(client.get_default_database("wsauth_example").ws_tokens)
+    app = make_app(accounts, tokens=tokens, starts=starts)
     try:
-        await auth.start()  # now, and not at the first login: a store that is not there is better known at once
+        await app.settings["wsauth"].start()  # now, and not at the first login: who is to mend it looks now
     except TokenStoreError as error:
         raise StartError(
             f"--mongodb-uri: {error}; start MongoDB, mend the URI, or leave it out to keep tokens in memory"
         ) from error
-    sockets = _bind(options.port, options.address)
+    return app
+
+
+async def _serve_one(app: Application, sockets: list[socket.socket], stop: asyncio.Event) -> None:
+    """Serve until this server is to stop or to restart, and let its clients go."""
+    auth: WSAuth = app.settings["wsauth"]
     server = HTTPServer(app)
-    server.add_sockets(sockets)
+    # Copies: server.stop() closes what it listens on. Who comes between two applications waits in the backlog.
+    server.add_sockets([listening.dup() for listening in sockets])
     app.settings["broadcaster"].start()
+    await _either(stop, app.settings["restart"])
 
-    where = "in memory" if client is None else "in MongoDB"
-    sys.stdout.write(f"Open {_url(sockets[0])} in a browser. Tokens are kept {where}; Ctrl+C stops.\n")
-    sys.stdout.flush()
-    await stop.wait()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
-    if auth.connections:
-        sys.stdout.write(f"Connections to close: {len(auth.connections)}. Ctrl+C again stops at once.\n")
-        sys.stdout.flush()
+    if stop.is_set():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
+        if auth.connections:
+            _say(f"Connections to close: {len(auth.connections)}. Ctrl+C again stops at once.")
     # The server goes on listening, so that whoever comes now is told 503 and not that nobody is there.
     await auth.close(grace=options.grace)
     app.settings["broadcaster"].stop()
@@ -119,16 +148,30 @@ async def _serve_until(stop: asyncio.Event, client: AsyncMongoClient[Any] | None
     await server.close_all_connections()
 
 
-def _make_app(client: AsyncMongoClient[Any] | None) -> Application:
-    tokens = None
-    if client is not None:
-        from tornado_wsauth import MongoTokenStore
+async def _either(*events: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
 
-        tokens = MongoTokenStore(client.get_default_database("wsauth_example").ws_tokens)
+
+def _make_accounts() -> Accounts:
     try:
-        return make_app(jwt_secret=options.jwt_secret, tokens=tokens)
+        return Accounts(options.jwt_secret)
     except ConfigurationError as error:
         raise StartError(f"--jwt-secret: {error}", status=2) from error
+
+
+def _build_page() -> None:
+    try:
+        ensure_page()
+    except BuildError as error:
+        raise StartError(str(error)) from error
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _connect(uri: str) -> AsyncMongoClient[Any]:

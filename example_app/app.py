@@ -1,85 +1,104 @@
 """A Tornado application with two-step WebSocket authentication, and a page that shows each step as it happens.
 
-What an application of your own needs of this are `WSAuth`, `TokenHandler`, `Demo` and three lines of `make_app`; the
-rest is a login and the page in ``static/``. ``__main__`` runs it.
+What an application of your own needs of this are `WSAuth`, `TokenHandler`, `Demo` and three lines of `make_app`. Beside
+it, `accounts` is a login such as you have already, `failures` lets the page break things on purpose, ``frontend/`` is
+the page, and ``__main__`` runs it all.
 """
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import json
 import mimetypes
-import secrets
 import time
 from pathlib import Path
 from typing import Any
 
-import jwt
 from tornado.web import Application, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketHandler
 
-from tornado_wsauth import AuthError, Broadcaster, JWTVerifier, TokenHandler, TokenStore, WebSocketAuthMixin, WSAuth
+from example_app import failures
+from example_app.accounts import USERS, Accounts, FreshJWT, LogIn, LogOut
+from tornado_wsauth import Broadcaster, ClientFilesHandler, TokenHandler, TokenStore, WebSocketAuthMixin, WSAuth
 
-STATIC = Path(__file__).parent / "static"
+PAGE = Path(__file__).parent / "frontend" / "dist"
+"""The page as ``npm run build`` leaves it."""
 
-USERS = {"alice": "wonderland", "bob": "builder"}
-"""Who can log in. The page shows these passwords, so that there is something to try; yours are hashed."""
-
-JWT_LIFETIME = 15 * 60
-"""Seconds after which a JWT expires and its user must log in again."""
+GROUPS = ("red", "blue")
 
 # Windows may have "text/plain" for it in its registry, and with nosniff a browser then runs no script at all.
 mimetypes.add_type("text/javascript", ".js")
 
 
 def make_app(
+    accounts: Accounts,
     *,
-    jwt_secret: str | None = None,
     tokens: TokenStore | None = None,
-    auth_timeout: float = 10,
-    tick_interval_ms: float = 5000,
+    page: Path = PAGE,
+    starts: int = 1,
+    auth_timeout: float = 5,
+    tick_interval_ms: float = 2000,
     broadcast_interval_ms: float = 3000,
 ) -> Application:
     """Return the application. Start ``settings["broadcaster"]`` once the event loop runs.
 
-    Left out, ``jwt_secret`` is a new random one and ``tokens`` a `MemoryTokenStore`. Raises `ConfigurationError` for
-    a secret that is too short.
+    Left out, ``tokens`` is a `MemoryTokenStore`. ``starts`` says how many times the server has started, this one
+    included. The event ``settings["restart"]`` is set when somebody wants another. Times are in seconds, intervals in
+    milliseconds.
     """
-    key = secrets.token_urlsafe(32) if jwt_secret is None else jwt_secret
-    logouts = Logouts()
-    verifier = LoginVerifier(key, logouts)
-    auth = WSAuth(verifier, tokens, auth_timeout=auth_timeout)
+    auth = WSAuth(
+        accounts.verifier,
+        tokens,
+        auth_timeout=auth_timeout,
+        expiry_warning=15,
+        max_connections_per_user=4,
+        over_limit="evict_oldest",
+        message_rate=(50, 5),
+    )
+    started_at = time.time()
 
-    def news() -> dict[str, Any]:
-        return {"type": "broadcast", "now": int(time.time()), "online": len(auth.connections)}
+    def status() -> dict[str, Any]:
+        return {
+            "starts": starts,
+            "uptime": time.time() - started_at,
+            "online": len(auth.connections),
+            "key_id": accounts.key_id,
+        }
 
     return Application(
         [
-            (r"/login", Login),
-            (r"/logout", Logout),
+            (r"/login", LogIn),
+            (r"/jwt", FreshJWT),
+            (r"/logout(/here)?", LogOut),
             (r"/ws/token", TokenHandler),
             (r"/demo", Demo),
-            (r"/demo/expired-token", ExpiredToken),
+            *failures.ROUTES,
             (r"/config.json", Config),
-            (r"/(.*)", Page, {"path": STATIC, "default_filename": "index.html"}),
+            (r"/wsauth/(.*)", ClientFilesHandler),
+            (r"/(.*)", Page, {"path": page, "default_filename": "index.html"}),
         ],
         wsauth=auth,
-        logouts=logouts,
-        wsauth_expired=WSAuth(verifier, auth.tokens, token_ttl=1e-6),
-        broadcaster=Broadcaster(auth, news, broadcast_interval_ms, slow="latest"),
+        wsauth_expired=WSAuth(accounts.verifier, auth.tokens, token_ttl=1e-6),
+        accounts=accounts,
+        status=status,
+        restart=asyncio.Event(),
+        broadcaster=Broadcaster(auth, lambda: {"type": "broadcast", **status()}, broadcast_interval_ms, slow="latest"),
         tick_interval_ms=tick_interval_ms,
-        jwt_key=key,
         websocket_ping_interval=30,
         websocket_max_message_size=16 * 1024,
     )
 
 
 class Demo(WebSocketAuthMixin, WebSocketHandler):
-    """The WebSocket. None of its methods ever meets a client that is not authenticated."""
+    """The WebSocket. None of its methods ever meets a client that is not authenticated.
+
+    It answers JSON with a ``type`` as the methods below say, and echoes everything else.
+    """
 
     number = 0
 
     def open(self, *args: str, **kwargs: str) -> None:
+        self.tell_of_session("opened")
         # A ticker of this connection's own; it ends with the connection.
         self.auth_session.call_every(self.tick, self.settings["tick_interval_ms"])
 
@@ -88,87 +107,51 @@ class Demo(WebSocketAuthMixin, WebSocketHandler):
         await self.write_message({"type": "tick", "number": self.number})
 
     def on_message(self, message: str | bytes) -> None:
-        if isinstance(message, bytes):
-            message = message.decode(errors="replace")
-        self.write_message({"type": "echo", "message": message})
+        text = message.decode(errors="replace") if isinstance(message, bytes) else message
+        match _json_object(text):
+            case {"type": "ping", "id": int(number)}:
+                self.write_message({"type": "pong", "id": number})
+            case {"type": "join", "group": group} if group in GROUPS:
+                self.auth_session.join(group)
+                self.tell_of_session(f"joined {group}")
+            case {"type": "leave", "group": group} if group in GROUPS:
+                self.auth_session.leave(group)
+                self.tell_of_session(f"left {group}")
+            case {"type": "say", "to": group, "message": str(said)} if group in GROUPS:
+                self.tell_group(group, said)
+            case {"type": "say", "message": str(said)}:
+                self.write_message({"type": "echo", "message": said})
+            case {"type": "fail", "how": str(how), **rest}:
+                failures.fail(self, how, rest.get("code"))
+            case _:
+                self.write_message({"type": "echo", "message": text})
 
-
-class Login(RequestHandler):
-    """``POST {"username": …, "password": …}`` answers ``{"user_id": …, "jwt": …, "expires_in": …}``, or 401."""
-
-    def post(self) -> None:
-        self.set_header("Cache-Control", "no-store")
-        user_id = self.authenticate()
-        if user_id is None:
-            self.set_status(401)
-            self.finish({"error": "wrong_login"})
-            return
-        now = time.time()
-        claims = {"sub": user_id, "iat": now, "exp": int(now) + JWT_LIFETIME}
-        token = jwt.encode(claims, self.settings["jwt_key"], algorithm="HS256")
-        self.finish({"user_id": user_id, "jwt": token, "expires_in": JWT_LIFETIME})
-
-    def authenticate(self) -> str | None:
-        """Return who this is, or None if the body is no login, whatever else it may be."""
-        try:
-            body = json.loads(self.request.body)
-            username, password = body["username"], body["password"]
-            # A user who does not exist is compared too, with a password nobody has: the answer takes as long.
-            expected = USERS.get(username, secrets.token_urlsafe())
-            is_right = hmac.compare_digest(password.encode(), expected.encode())
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return None
-        return username if is_right else None
-
-
-class Logouts:
-    """Who logged out when, since the server started. Yours would be in the database that your logins are in."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, float] = {}
-
-    def note(self, user_id: str) -> None:
-        self._at[user_id] = time.time()
-
-    def came_after(self, claims: dict[str, Any]) -> bool:
-        """Say whether the user has logged out since this JWT was issued."""
-        return self._at.get(claims["sub"], 0.0) >= float(claims["iat"])
-
-
-class LoginVerifier(JWTVerifier):
-    """Accepts the JWTs of `Login`, until their user logs out. A JWT cannot be called back, so this is where it ends."""
-
-    def __init__(self, key: str, logouts: Logouts) -> None:
-        super().__init__(key, algorithms=["HS256"])
-        self._logouts = logouts
-
-    async def verify(self, token: str) -> dict[str, Any]:
-        claims = await super().verify(token)
-        if self._logouts.came_after(claims):
-            raise AuthError("jwt_invalid", "the user has logged out since")
-        return claims
-
-
-class Logout(RequestHandler):
-    """``POST`` with ``Authorization: Bearer <JWT>`` logs the user out, everywhere and at once: 204, or 401."""
-
-    async def post(self) -> None:
+    def tell_group(self, group: str, message: str) -> None:
+        """Send ``message`` to everyone who has joined ``group``, whether this client has or not."""
         auth: WSAuth = self.settings["wsauth"]
-        try:
-            user_id, _ = await auth.verify_jwt(self.request.headers.get("Authorization", "").removeprefix("Bearer "))
-        except AuthError:
-            self.set_status(401)
-            self.finish({"error": "unauthorized"})
-            return
-        self.settings["logouts"].note(user_id)  # first, so that nobody comes back in between
-        await auth.disconnect_user(user_id)
-        self.set_status(204)
+        auth.connections.broadcast(
+            {"type": "group", "group": group, "from": self.auth_session.user_id, "message": message}, group=group
+        )
+
+    def tell_of_session(self, event: str) -> None:
+        session = self.auth_session
+        self.write_message(
+            {
+                "type": "session",
+                "event": event,
+                "user_id": session.user_id,
+                "session_id": session.session_id,
+                "groups": sorted(session.groups),
+            }
+        )
 
 
-class ExpiredToken(TokenHandler):
-    """For the page to show what becomes of an expired token without a wait: those from here live a microsecond."""
-
-    wsauth_setting = "wsauth_expired"
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class Config(RequestHandler):
@@ -177,11 +160,28 @@ class Config(RequestHandler):
     def get(self) -> None:
         auth: WSAuth = self.settings["wsauth"]
         self.set_header("Cache-Control", "no-store")
-        self.finish({"users": USERS, "auth_timeout": auth.auth_timeout, "token_store": type(auth.tokens).__name__})
+        self.finish(
+            {
+                "users": USERS,
+                "groups": GROUPS,
+                "auth_timeout": auth.auth_timeout,
+                "max_connections": auth.max_connections_per_user,
+                "token_store": type(auth.tokens).__name__,
+                "status": self.settings["status"](),
+            }
+        )
 
 
 class Page(StaticFileHandler):
     """The page and its files, with headers that leave a stranger's script, style or frame nothing to do there."""
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        if not (Path(self.root) / "index.html").is_file():
+            self.set_status(503)
+            self.set_header("Content-Type", "text/plain; charset=UTF-8")
+            self.finish("The page is not built yet. Run: cd example_app/frontend && npm ci && npm run build\n")
+            return
+        await super().get(path, include_body)
 
     def set_default_headers(self) -> None:
         self.set_header(
@@ -194,4 +194,6 @@ class Page(StaticFileHandler):
         self.set_header("Referrer-Policy", "no-referrer")
 
     def set_extra_headers(self, path: str) -> None:
-        self.set_header("Cache-Control", "no-cache")  # asked for again each time, so that an edit shows at once
+        # Names of assets have a digest of their content in them; all else is asked for again, so that an edit shows.
+        is_asset = path.startswith("assets/")
+        self.set_header("Cache-Control", "public, max-age=31536000, immutable" if is_asset else "no-cache")
