@@ -1,6 +1,7 @@
 // A JWT and a token for each attempt: asked for afresh, once at a time, and not for longer than `timeout`.
 
 import { Failed, LoggedOut, TryLater } from "./errors.js";
+import { within } from "./timers.js";
 
 const REMEMBERED = 100; // spent tokens, to recognise one that comes again
 
@@ -49,33 +50,6 @@ export class Credentials {
   }
 }
 
-/** Return what `work(signal)` resolves to, unless it takes too long, or `life` ends: the signal is aborted then. */
-export async function within(timeout, life, work) {
-  life.throwIfAborted();
-  const controller = new AbortController();
-  let timer, onEnd;
-  const interrupted = new Promise((_, reject) => {
-    const interrupt = (error) => {
-      reject(error);
-      controller.abort(error);
-    };
-    timer = startTimer(timeout, () => interrupt(new Error(`it took longer than ${timeout} ms`)));
-    onEnd = () => interrupt(life.reason);
-    life.addEventListener("abort", onEnd);
-  });
-  try {
-    return await Promise.race([interrupted, work(controller.signal)]);
-  } finally {
-    clearTimeout(timer);
-    life.removeEventListener("abort", onEnd);
-  }
-}
-
-/** As `setTimeout`, which takes what is too long for it, and Infinity, for 1 ms. */
-export function startTimer(milliseconds, callback) {
-  return setTimeout(callback, Math.min(milliseconds, 2 ** 31 - 1));
-}
-
 /** Return a `getToken` that POSTs to this URL with the JWT as Bearer. */
 export function tokenFrom(url, init = {}) {
   return async ({ jwt, signal }) => {
@@ -86,6 +60,8 @@ export function tokenFrom(url, init = {}) {
     const retryAfter = Number(response.headers.get("Retry-After") ?? NaN);
     if (!response.ok && retryAfter >= 0) throw new TryLater(`the token route answered ${response.status}`, retryAfter);
     if (!response.ok) throw new Error(`the token route answered ${response.status}`);
-    return (await response.json()).token;
+    const { token } = await response.json();
+    if (typeof token !== "string") throw new Error("the token route answered without a token; is its address right?");
+    return token;
   };
 }

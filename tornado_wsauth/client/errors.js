@@ -11,6 +11,7 @@ export class TryLater extends Error {
 
   constructor(message, retryAfter) {
     super(message);
+    if (!(Number.isFinite(retryAfter) && retryAfter >= 0)) throw new TypeError("TryLater: retryAfter must be seconds");
     this.retryAfter = retryAfter;
   }
 }

@@ -1,8 +1,8 @@
 // One socket's life in the protocol: the JWT first, `auth_ok`, messages, renewals, the end. It knows nothing of what
 // comes after: that is `wsauth.js`.
 
-import { startTimer } from "./credentials.js";
 import { Failed } from "./errors.js";
+import { startTimer } from "./timers.js";
 
 export class Exchange {
   #socket;
@@ -13,7 +13,7 @@ export class Exchange {
   #renewal = null; // resolve and reject of the one that is outstanding
   #end;
 
-  /** Resolves to `{code, reason}` when it is over. */
+  /** Resolves to `{code, reason, error}` when it is over. */
   over;
 
   /**
@@ -55,9 +55,9 @@ export class Exchange {
   }
 
   /** End it from this side, at once: a peer that is gone would keep a closing handshake waiting. */
-  drop(reason, code = null) {
+  drop(reason, { code = null, error } = {}) {
     this.#socket.close(1000);
-    this.#finish({ code, reason });
+    this.#finish({ code, reason, error });
   }
 
   #present(jwt) {

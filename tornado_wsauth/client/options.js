@@ -38,17 +38,21 @@ export function checkOptions(given) {
     }
   }
   for (const [name, choices] of Object.entries(CHOICES)) {
-    if (!choices.includes(options[name])) throw wrong(name, choices.map((it) => `"${it}"`).join(" or "), options[name]);
+    const wanted = choices.map((choice) => `"${choice}"`).join(" or ");
+    if (!choices.includes(options[name])) throw wrong(name, wanted, options[name]);
   }
-  if (typeof options.tokenParam !== "string" || options.tokenParam === "") throw wrong("tokenParam", 'text, as "token"');
+  if (!isText(options.tokenParam) || options.tokenParam === "") throw wrong("tokenParam", 'text, as "token"');
   if (typeof options.WebSocket !== "function") throw wrong("WebSocket", "a class; there is no global one here");
+  const { protocols = [], signal } = options;
+  if (![protocols].flat().every(isText)) throw wrong("protocols", "text, or a list of texts");
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrong("signal", "that of an AbortController");
   if (typeof options.url !== "function") socketUrl(options.url);
   return options;
 }
 
 /** Return this address as a `URL` of a WebSocket: relative ones are the page's, `https:` becomes `wss:`. */
 export function socketUrl(address) {
-  if (typeof address !== "string" && !(address instanceof URL)) throw wrong("url", 'text, as "/ws/chat", or a URL', address);
+  if (!isText(address) && !(address instanceof URL)) throw wrong("url", 'text, as "/ws/chat", or a URL', address);
   let url;
   try {
     url = new URL(address, globalThis.location?.href);
@@ -56,12 +60,17 @@ export function socketUrl(address) {
     throw wrong("url", 'an address, as "/ws/chat" on a page and "wss://host/ws/chat" elsewhere', address);
   }
   url.protocol = url.protocol.replace(/^http/, "ws");
-  if (!/^wss?:$/.test(url.protocol)) throw wrong("url", "a ws:, wss:, http: or https: address", url.protocol);
+  if (!/^wss?:$/.test(url.protocol)) throw wrong("url", "a ws:, wss:, http: or https: address");
   url.hash = ""; // no WebSocket has one (RFC 6455 §3)
   return url;
 }
 
-function wrong(name, wanted, got) {
-  const found = typeof got === "string" || typeof got === "number" ? JSON.stringify(got) : typeof got;
-  return new TypeError(`wsauth: ${name} must be ${wanted}${arguments.length > 2 ? `; got ${found}` : ""}`);
+function isText(value) {
+  return typeof value === "string";
+}
+
+/** Only numbers are quoted: who mixes up two options may have a credential in the wrong place. */
+function wrong(name, wanted, ...got) {
+  const [found] = got.map((value) => `; got ${typeof value === "number" ? value : typeof value}`);
+  return new TypeError(`wsauth: ${name} must be ${wanted}${found ?? ""}`);
 }

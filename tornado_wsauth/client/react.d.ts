@@ -9,7 +9,7 @@ export interface Data<Message = any> {
 export interface LiteResult<Message = any> {
   /** Sends the JSON of a value (bytes as they are), now or once ready. Returns whether it could be sent or queued. */
   send: (value: any) => boolean;
-  /** The newest message. React renders the last of several that come at once: `onMessage` gets each. */
+  /** The newest message. React renders the last of several that come at once: `onMessage` gets each, unparsed. */
   data: Data<Message> | undefined;
   /** Whether the client is authenticated. */
   readyState: boolean;
@@ -39,8 +39,9 @@ export interface UseAuthWebSocketOptions extends Omit<ConnectOptions, "signal"> 
 /**
  * A connection for as long as the component is mounted.
  *
- * Functions may be new on each render: the newest is called, and nothing reconnects for it. A change of `url` (as text),
- * `protocols`, `user`, `enabled` or of a number among the options is a new connection.
+ * Functions may be new on each render: the newest is called, and nothing reconnects for it. A change of `url` (as
+ * text), `protocols`, `user`, `enabled` or of a number among the options is a new connection. The one before ends
+ * without an `onClose`, and what it had queued is dropped with it.
  */
 export function useAuthWebSocket<Message = any>(options: UseAuthWebSocketOptions): AuthResult<Message>;
 
@@ -54,7 +55,8 @@ export interface UseWebSocketLiteOptions extends Omit<Partial<UseAuthWebSocketOp
   retryInterval?: number;
   /**
    * The first message: `{type: "jwt", token: …}`, or a function that returns it, or a promise of it. With `getJwt`,
-   * anything else: it is then sent after each `auth_ok`, before what `send()` has queued.
+   * anything else, or a function that returns it: it is then sent after each `auth_ok`, before what `send()` has
+   * queued.
    */
   initPayload?: unknown;
 }

@@ -97,10 +97,12 @@ function callingNewest(newest) {
 }
 
 function jwtFromPayload(payload) {
-  if (typeof payload !== "function" && typeof payload?.token !== "string") {
-    throw new TypeError('useWebSocketLite: give it getJwt, or initPayload: {type: "jwt", token}, or a function for that');
-  }
-  return async () => (typeof payload === "function" ? await payload() : payload).token;
+  const tokenOf = (message) => {
+    if (message?.type === "jwt" && typeof message.token === "string") return message.token;
+    throw new TypeError('useWebSocketLite: give it getJwt, or initPayload {type: "jwt", token}, or a function for it');
+  };
+  if (typeof payload !== "function") tokenOf(payload);
+  return async () => tokenOf(typeof payload === "function" ? await payload() : payload);
 }
 
 /** Return the options for a token that is in the URL: a text's is good once, a function's is a new one each time. */
@@ -118,7 +120,7 @@ function tokenFromUrl(socketUrl, tokenParam, address) {
   if (!token) throw new TypeError(`useWebSocketLite: give it getToken, or a socketUrl with ${tokenParam}= in it`);
   const decide = ({ reaction }) => {
     if (reaction === "retry") {
-      console.warn("useWebSocketLite: the token in socketUrl was good for one connection. Give it getToken to reconnect.");
+      console.warn("useWebSocketLite: the token in socketUrl was good for one connection; getToken gets another");
     }
     return "stop";
   };
@@ -127,6 +129,7 @@ function tokenFromUrl(socketUrl, tokenParam, address) {
 
 function greet(connection, payload) {
   const value = typeof payload === "function" ? payload() : payload;
+  if (typeof value?.then === "function") throw new TypeError("useWebSocketLite: beside getJwt, initPayload is no promise");
   if (value !== undefined && value?.type !== "jwt") connection.send(JSON.stringify(value));
 }
 

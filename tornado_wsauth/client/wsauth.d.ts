@@ -16,9 +16,10 @@ export interface Close {
   /** The close code (RFC 6455 §7.4), or null if there was no socket yet: credentials could not be had. */
   readonly code: number | null;
   /**
-   * The server's reason string, or one of ours: `jwt_unavailable`, `token_unavailable` and `url_unavailable` (a function
-   * failed or took too long), `bad_url` (no WebSocket can be opened there), `timeout` (no answer in time), `bad_server` (something else than `auth_ok` came first), `spent_token`
-   * (`getToken` gave one that was used before), `disconnected` (by `disconnect()`).
+   * The server's reason string, or one of ours: `jwt_unavailable`, `token_unavailable` and `url_unavailable` (a
+   * function failed or took too long), `bad_url` (no WebSocket can be opened there), `timeout` (no answer in time),
+   * `bad_server` (something else than `auth_ok` came first), `spent_token` (`getToken` gave one that was used before),
+   * `disconnected` (by `disconnect()`).
    */
   readonly reason: string;
   /** A sentence for a person. */

@@ -2,11 +2,12 @@
 // This file is the life of a connection through its attempts; one socket's is in `exchange.js`, the choice of what to
 // do about an end in `reactions.js`. What the names promise stands in `wsauth.d.ts`.
 
-import { Credentials, startTimer, within } from "./credentials.js";
+import { Credentials } from "./credentials.js";
 import { Failed, LoggedOut, NotReady, Stopped, TryLater } from "./errors.js";
 import { Exchange } from "./exchange.js";
 import { checkOptions, socketUrl } from "./options.js";
 import { backoff, describeClose, usualReaction } from "./reactions.js";
+import { pause, startTimer, within } from "./timers.js";
 import { isOffline, watch } from "./wake.js";
 
 export { tokenFrom } from "./credentials.js";
@@ -69,7 +70,7 @@ export class Connection {
 
   send(data) {
     const encoded = encode(data);
-    if (this.#state === "ready" && this.#exchange.isOpen) {
+    if (this.#canSend) {
       this.#exchange.send(encoded);
     } else if (this.#state === "stopped") {
       throw new NotReady("send(): the connection has stopped; lastClose says why");
@@ -98,7 +99,7 @@ export class Connection {
   disconnect() {
     if (this.#state === "stopped") return;
     const during = this.#state;
-    this.#exchange?.drop("disconnected", 1000);
+    this.#exchange?.drop("disconnected", { code: 1000 });
     this.#stop(this.#closeOf({ code: 1000, reason: "disconnected" }, during, "stop", null));
   }
 
@@ -181,7 +182,7 @@ export class Connection {
     this.#hadSecondChance = false;
     this.#setState("ready");
     this.#step("ready");
-    while (this.#queue.length > 0 && this.#state === "ready") this.#exchange.send(this.#queue.shift());
+    while (this.#queue.length > 0 && this.#canSend) this.#exchange.send(this.#queue.shift());
     this.#resolveReady(this);
   }
 
@@ -189,17 +190,22 @@ export class Connection {
 
   #judge({ code, reason, error }) {
     const during = this.#state;
-    const { retryInterval, maxRetryInterval, retries } = this.#options;
+    const { retries } = this.#options;
     const usual = error instanceof LoggedOut ? "stop" : usualReaction(code, reason, during);
     const isHopeless = usual === "stop" || (usual === "once" && this.#hadSecondChance) || this.#failures >= retries;
-    let retryIn = usual === "now" ? 0 : backoff(this.#failures, retryInterval, maxRetryInterval);
-    if (error instanceof TryLater) retryIn += error.retryAfter * 1000;
+    const retryIn = usual === "now" ? 0 : this.#delayAfter(this.#failures, error);
     const ending = { code, reason, error };
     const close = this.#closeOf(ending, during, isHopeless ? "stop" : "retry", retryIn);
     if (usual === "once") this.#hadSecondChance = true;
     this.#failures += 1;
     const decided = this.#call("decide", close);
     return decided === "stop" || decided === "retry" ? this.#closeOf(ending, during, decided, retryIn) : close;
+  }
+
+  #delayAfter(failures, error) {
+    const { retryInterval, maxRetryInterval } = this.#options;
+    const atLeast = error instanceof TryLater ? error.retryAfter * 1000 : 0;
+    return atLeast + backoff(failures, retryInterval, maxRetryInterval);
   }
 
   #closeOf({ code, reason, error }, during, reaction, retryIn) {
@@ -257,10 +263,10 @@ export class Connection {
       try {
         await this.renew();
         break;
-      } catch (error) {
-        if (error.cause instanceof LoggedOut || !isLive()) break; // the server ends it when the JWT has expired
-        const delay = backoff(failures, this.#options.retryInterval, this.#options.maxRetryInterval);
-        await new Promise((resolve) => startTimer(delay, resolve));
+      } catch ({ reason, cause }) {
+        if (!isLive()) break;
+        if (cause instanceof LoggedOut) exchange.drop(reason, { error: cause });
+        else await pause(this.#delayAfter(failures, cause), this.#life.signal);
       }
     }
     this.#keepsRenewing = null;
@@ -277,6 +283,10 @@ export class Connection {
   }
 
   // -----------------------------------------------------------------------------------------------------------------
+
+  get #canSend() {
+    return this.#state === "ready" && this.#exchange.isOpen;
+  }
 
   #setState(state) {
     if (this.#state === state) return;
