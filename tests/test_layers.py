@@ -197,6 +197,7 @@ def test_only_the_guard_drives_the_gate():
 def test_wire_is_used_only_where_tornado_is_wired():
     assert {name for name in MODULES if "wire" in ours(name, runtime_only=True)} <= {
         "binding",
+        "client.exchange",
         "fanout",
         "guard",
         "handshake",
