@@ -256,7 +256,7 @@ export class Connection {
   /** Renew, and try again with backoff while this connection lives: its end is what comes if nothing else does. */
   async #keepRenewing() {
     const exchange = this.#exchange;
-    const isLive = () => this.#exchange === exchange && this.#state === "ready";
+    const isLive = () => this.#exchange === exchange && this.#canSend;
     if (!isLive() || this.#keepsRenewing === exchange) return;
     this.#keepsRenewing = exchange;
     for (let failures = 0; isLive(); failures += 1) {
@@ -264,7 +264,6 @@ export class Connection {
         await this.renew();
         break;
       } catch ({ reason, cause }) {
-        if (!isLive()) break;
         if (cause instanceof LoggedOut) exchange.drop(reason, { error: cause });
         else await pause(this.#delayAfter(failures, cause), this.#life.signal);
       }

@@ -81,12 +81,17 @@ describe("when the server says auth_expiring", () => {
 
   test("and getJwt throws LoggedOut, the connection stops, and its socket is closed", async () => {
     const jwts = ["first"];
-    const getJwt = () => jwts.shift() ?? Promise.reject(new LoggedOut("gone"));
+    let asked = 0;
+    const getJwt = () => {
+      asked += 1;
+      return jwts.shift() ?? Promise.reject(new LoggedOut("gone"));
+    };
     const { site, says, connection } = await rudely({ getJwt });
     await says(EXPIRING);
     await eventually(() => expect(connection.state).toBe("stopped"));
     expect(await connection.stopped).toMatchObject({ reaction: "stop", error: expect.any(LoggedOut) });
     await site.isEmpty();
+    expect(asked).toBe(2);
   });
 
   test("and the new JWT is another user's, the connection stops", async () => {
