@@ -36,7 +36,7 @@ def ensure_page() -> Path:
         raise BuildError(str(error)) from error
     if not _is_installed():
         _say("Fetching what the page is built with, once …")
-        _run([*npm, "ci", "--no-audit", "--no-fund"])
+        _run([*npm, "ci"])
     _say("Building the page …")
     _run([*npm, "run", "build", "--silent"])
     _STAMP.write_text(digest, encoding="utf-8")

