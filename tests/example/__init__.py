@@ -1,0 +1,1 @@
+"""Tests of the reference application: its routes, its WebSocket, its page, how it is built and how it runs."""
