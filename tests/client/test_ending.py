@@ -17,6 +17,14 @@ class Chat(Obedient):
     pass
 
 
+class Flood(Chat):
+    """Sends more at once than a client takes that receives nothing."""
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        for number in range(500):
+            self.write_message(str(number))
+
+
 class Other(Scripted):
     pass
 
@@ -111,11 +119,6 @@ async def test_a_server_that_does_not_answer_the_goodbye_is_left_all_the_same(se
 
 @pytest.mark.gen_test
 async def test_a_server_that_floods_while_we_say_goodbye_leaves_no_task(serve, client):
-    class Flood(Chat):
-        def open(self, *args: str, **kwargs: str) -> None:
-            for number in range(500):
-                self.write_message(str(number))
-
     one = client(serve(Flood), max_queue=1)
     await one.connection
     await until(lambda: one.connection._inbox.is_full)
@@ -138,11 +141,6 @@ async def test_the_source_of_tokens_may_close_the_connection_and_no_token_is_sen
 
 @pytest.mark.gen_test
 async def test_tasks_that_somebody_else_cancels_leave_none_of_tornados_behind(serve, client):
-    class Flood(Chat):
-        def open(self, *args: str, **kwargs: str) -> None:
-            for number in range(500):
-                self.write_message(str(number))
-
     one = client(serve(Flood), max_queue=1)
     await one.connection
     await until(lambda: one.connection._inbox.is_full)
