@@ -81,7 +81,7 @@ def tab(visit: Callable[..., Visit]) -> Visit:
 
 @pytest.fixture(scope="module")
 def company_of_module(browser: Browser, shared_site: Site) -> Iterator[Visit]:
-    visit = Visit(browser, shared_site.url, reduced_motion="reduce")  # which spares the machine half of its work
+    visit = Visit(browser, shared_site.url)
     # The wait before each retry is up to a second, at random; it is others who test that.
     visit.page.evaluate("Math.random = () => 0.2")
     for pane in visit.panes:

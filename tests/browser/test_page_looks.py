@@ -50,7 +50,7 @@ def test_on_a_phone_the_panes_are_one_above_the_other_and_else_side_by_side(visi
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read(visit: Callable[..., Visit], scheme: str) -> None:
-    tab = visit(color_scheme=scheme, reduced_motion="reduce")  # no colour is on its way to another
+    tab = visit(color_scheme=scheme)
     expect(tab.left.button("Log in")).to_be_visible()
     assert not looks.faint_texts(tab.page)
     tab.left.enter()
@@ -89,6 +89,15 @@ def test_nothing_moves_for_those_who_do_not_like_that(visit: Callable[..., Visit
     tab.left.is_now("ready")
     tab.left.stream("tick").first.wait_for()
     assert not looks.moving(tab.page)
+
+
+def test_the_step_that_is_under_way_moves_for_all_others(visit: Callable[..., Visit]) -> None:
+    tab = visit(reduced_motion="no-preference")
+    tab.page.get_by_label("Slow motion").check()
+    tab.left.log_in()
+    tab.left.press("Connect")
+    tab.left.step("token").and_(tab.page.locator("[data-status=now]")).wait_for()
+    assert looks.moving(tab.page)
 
 
 def test_everything_that_can_be_used_has_a_name(tab: Visit) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.page
 def test_each_state_of_the_page_has_its_picture(
     visit: Callable[..., Visit], tmp_path: Path, width: int, scheme: str
 ) -> None:
-    tab = visit(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
+    tab = visit(viewport={"width": width, "height": 900}, color_scheme=scheme)
 
     def take(state: str) -> None:
         picture = Path(FOLDER or tmp_path) / f"{state}-{width}-{scheme}.png"

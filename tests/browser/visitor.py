@@ -46,10 +46,12 @@ def prepare(context: BrowserContext) -> BrowserContext:
 class Visit:
     """One tab with the page of ``url``, in a browser profile of its own. ``options`` are those of a Playwright context.
 
-    Its ``console`` knows what should not have been there, or left the page's own origin.
+    Nothing moves in it unless an option says otherwise: painting costs more than all else. Its ``console`` knows what
+    should not have been there, or left the page's own origin.
     """
 
     def __init__(self, browser: Browser, url: str, **options: object) -> None:
+        options = {"reduced_motion": "reduce", **options}
         self.context = prepare(browser.new_context(**options))  # type: ignore[arg-type]  # twenty kinds of options
         self.page: Page = self.context.new_page()
         self.console = Console(self.page, url)
