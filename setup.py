@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 MONGO = ["pymongo>=4.13"]
 MOTOR = ["motor>=3.7"]
-REDIS = ["redis>=5"]
+REDIS = ["redis>=5.2"]
 JWKS = ["pyjwt[crypto]>=2.14"]
 
 setup(
@@ -49,6 +49,7 @@ setup(
         "test": [
             *MONGO,
             *JWKS,
+            *REDIS,
             "pytest>=8",
             "pytest-tornado==0.8.1",
             "pytest-timeout>=2.3",

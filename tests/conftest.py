@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 from tests.support import Echo, RawClient, Response, Server, jwt_message, make_auth, make_jwt
 from tornado_wsauth import TokenHandler, WSAuth
 
-pytest_plugins = ["tests.logs", "tests.mongod"]
+pytest_plugins = ["tests.logs", "tests.mongod", "tests.redis_server"]
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_these_are_the_public_names():
         "KeySourceError",
         "MemoryTokenStore",
         "MongoTokenStore",
+        "RedisTokenStore",
         "TokenHandler",
         "TokenLimitReached",
         "TokenRecord",
@@ -113,21 +114,20 @@ def test_the_package_works_without_any_driver():
     assert run(code) == "MemoryTokenStore"
 
 
-@pytest.mark.parametrize(
-    "statement", ["tornado_wsauth.MongoTokenStore", "from tornado_wsauth import MongoTokenStore"], ids=["name", "from"]
-)
-def test_naming_the_mongo_store_without_its_driver_says_what_to_install(statement):
+@pytest.mark.parametrize("statement", ["tornado_wsauth.{}", "from tornado_wsauth import {}"], ids=["name", "from"])
+@pytest.mark.parametrize(("name", "extra"), [("MongoTokenStore", "mongo"), ("RedisTokenStore", "redis")])
+def test_naming_a_store_without_its_driver_says_what_to_install(statement, name, extra):
     code = (
         BLOCK
         + f"""
 import tornado_wsauth
 try:
-    {statement}
+    {statement.format(name)}
 except ImportError as error:
     print(error)
 """
     )
-    assert 'pip install "tornado_wsauth[mongo]"' in run(code)
+    assert f'pip install "tornado_wsauth[{extra}]"' in run(code)
 
 
 def test_looking_for_a_name_without_its_driver_is_no_attribute_error():
@@ -150,6 +150,13 @@ def test_naming_the_mongo_store_imports_it():
     from tornado_wsauth.stores.mongo import MongoTokenStore
 
     assert tornado_wsauth.MongoTokenStore is MongoTokenStore
+
+
+def test_naming_the_redis_store_imports_it():
+    pytest.importorskip("redis")
+    from tornado_wsauth.stores.redis import RedisTokenStore
+
+    assert tornado_wsauth.RedisTokenStore is RedisTokenStore
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

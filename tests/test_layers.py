@@ -87,6 +87,7 @@ def test_what_must_not_know_tornado_does_not(name):
         ("stores.base", {"errors", "tokens"}),
         ("stores.memory", {"errors", "tokens", "stores.base"}),
         ("stores.mongo", {"errors", "tokens", "stores.base"}),
+        ("stores.redis", {"errors", "tokens", "stores.base"}),
     ],
 )
 def test_a_lower_room_knows_only_the_ones_below_it(name, allowed):
@@ -103,7 +104,7 @@ LAYERS = [
     {"errors", "clock", "log", "redaction", "message"},
     {"tokens", "gate", "verifier", "wire", "agenda", "failures", "pace", "drain"},
     {"stores.base", "jwks", "options", "binding"},
-    {"stores.memory", "stores.mongo", "stores.__init__"},
+    {"stores.memory", "stores.mongo", "stores.redis", "stores.__init__"},
     {"fanout"},
     {"connections"},
     {"session"},

@@ -5,6 +5,7 @@ The public names. No database driver is imported here: the stores that need one 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from tornado_wsauth.auth import WSAuth as WSAuth
@@ -33,6 +34,7 @@ from tornado_wsauth.verifier import JWTVerifier as JWTVerifier
 
 if TYPE_CHECKING:
     from tornado_wsauth.stores.mongo import MongoTokenStore as MongoTokenStore
+    from tornado_wsauth.stores.redis import RedisTokenStore as RedisTokenStore
 
 __version__ = "0.1.0"
 
@@ -51,6 +53,7 @@ __all__ = [
     "KeySourceError",
     "MemoryTokenStore",
     "MongoTokenStore",
+    "RedisTokenStore",
     "TokenHandler",
     "TokenLimitReached",
     "TokenRecord",
@@ -64,13 +67,17 @@ __all__ = [
 ]
 
 
+_NEED_A_DRIVER = {
+    "MongoTokenStore": ("tornado_wsauth.stores.mongo", "the PyMongo driver", "mongo"),
+    "RedisTokenStore": ("tornado_wsauth.stores.redis", "the redis driver", "redis"),
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "MongoTokenStore":
-        try:
-            from tornado_wsauth.stores.mongo import MongoTokenStore
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                'MongoTokenStore needs the PyMongo driver: pip install "tornado_wsauth[mongo]"', name=error.name
-            ) from error
-        return MongoTokenStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _NEED_A_DRIVER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, driver, extra = _NEED_A_DRIVER[name]
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{name} needs {driver}: pip install "tornado_wsauth[{extra}]"', name=error.name) from error

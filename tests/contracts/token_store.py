@@ -195,6 +195,18 @@ class TokenStoreContract:
         with pytest.raises(TokenLimitReached):
             await store.issue("ann", 30, max_live=3)
 
+    async def test_tokens_that_have_expired_make_room_beside_one_that_lives(self, harness: StoreHarness) -> None:
+        # A4
+        store = harness.store
+        for ttl in (30, 5, 5):
+            await store.issue("ann", ttl, max_live=3)
+        await harness.pass_time(10)
+        for _ in range(2):
+            await store.issue("ann", 30, max_live=3)
+        with pytest.raises(TokenLimitReached):
+            await store.issue("ann", 30, max_live=3)
+        assert await store.revoke_user("ann") == 3
+
     async def test_max_live_holds_when_40_calls_race(self, harness: StoreHarness) -> None:
         # A4
         store = harness.store
