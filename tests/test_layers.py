@@ -199,6 +199,7 @@ def test_wire_is_used_only_where_tornado_is_wired():
     assert {name for name in MODULES if "wire" in ours(name, runtime_only=True)} <= {
         "binding",
         "client.exchange",
+        "client.requests",
         "fanout",
         "guard",
         "handshake",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 import pytest
 
-from tests.client.kit import Answering, Obedient, Scripted
+from tests.client.kit import Answering, Obedient, QuickPauses, Scripted
 from tests.support import Echo, make_auth, make_jwt, settle, until
 from tornado_wsauth import TokenHandler
 from tornado_wsauth.client import Connection, Stopped, connect
@@ -236,6 +237,19 @@ async def test_a_cancelled_connect_leaves_nothing_behind(serve, client, where):
     assert mine == []
     assert one.connection.state == "stopped"
     Hanging.release.set()
+
+
+@pytest.mark.gen_test
+async def test_a_connect_that_is_given_up_at_any_moment_leaves_no_connection_open(serve, client):
+    """Tornado forgets a TCP connection that was made in the very moment of the cancellation."""
+    server = serve(Chat)
+    for moment in range(400):
+        one = client(server, timeout=0.0003 + moment % 50 * 0.00004, retries=0, _seams=QuickPauses())
+        with contextlib.suppress(Stopped):
+            await one.connection
+        await one.connection.close()
+    async with asyncio.timeout(5):
+        await until(lambda: not [task for task in asyncio.all_tasks() if "_server_request_loop" in repr(task)])
 
 
 @pytest.mark.gen_test

@@ -24,6 +24,7 @@ from tornado_wsauth.client.errors import Failed, LoggedOut, Refused, TimedOut, T
 from tornado_wsauth.client.options import Options, SSLOptions
 from tornado_wsauth.client.reactions import ABNORMAL_CLOSURE
 from tornado_wsauth.errors import WSAuthError
+from tornado_wsauth.wire import abort
 
 T = TypeVar("T")
 
@@ -111,11 +112,24 @@ async def _abandonable(start: Callable[[], Awaitable[T]]) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        for task in tasks:
-            task.cancel()
         future.add_done_callback(_dispose)
+        for task in tasks:
+            await _until_it_waits(task)
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def _until_it_waits(task: asyncio.Task[Any]) -> None:
+    """Let ``task`` take what it has waited for, if that is there.
+
+    Cancelled in between it would drop it, and a TCP connection that Tornado has just made would stay open for ever.
+    asyncio has no public name for what a task awaits.
+    """
+    awaited = getattr(task, "_fut_waiter", None)
+    while awaited is not None and awaited.done():
+        await asyncio.sleep(0)
+        awaited = getattr(task, "_fut_waiter", None)
 
 
 def _remembering_tasks(start: Callable[[], T]) -> tuple[T, list[asyncio.Task[Any]]]:
@@ -137,9 +151,18 @@ def _remembering_tasks(start: Callable[[], T]) -> tuple[T, list[asyncio.Task[Any
 
 
 def _dispose(future: asyncio.Future[Any]) -> None:
-    """Close a connection that was opened for nobody; an exception is retrieved, so that nobody reports it."""
-    if not future.cancelled() and future.exception() is None and isinstance(future.result(), WebSocketClientConnection):
-        future.result().close()
+    """Cut a connection that was opened for nobody; an exception is retrieved, so that nobody reports it."""
+    if (
+        future.cancelled()
+        or future.exception() is not None
+        or not isinstance(future.result(), WebSocketClientConnection)
+    ):
+        return
+    connection = future.result()
+    protocol = connection.protocol  # Tornado's connection lets go of it when it is told to close
+    connection.close()
+    if protocol is not None:
+        abort(protocol)
 
 
 def _token_in(response: HTTPResponse) -> str:
