@@ -1,6 +1,6 @@
 """Who can log in, who is logged in, and the JWTs that say so: what your application has already, in its own way.
 
-`app` puts the routes of this module beside the WebSocket. Nothing here knows of sockets but `Logout`, which ends them.
+`app` puts the routes of this module beside the WebSocket. Nothing here knows of sockets but `LogOut`, which ends them.
 """
 
 from __future__ import annotations

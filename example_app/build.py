@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import tornado_wsauth
-from example_app.node import NodeMissing, node_environment, npm_command
+from example_app.node import NodeMissing, is_installed, node_environment, npm_command
 
 FRONTEND = Path(__file__).parent / "frontend"
 DIST = FRONTEND / "dist"
@@ -34,7 +34,7 @@ def ensure_page() -> Path:
         npm = npm_command()
     except NodeMissing as error:
         raise BuildError(str(error)) from error
-    if not _is_installed():
+    if not is_installed(FRONTEND):
         _say("Fetching what the page is built with, once …")
         _run([*npm, "ci"])
     _say("Building the page …")
@@ -51,12 +51,6 @@ def _digest_of_sources() -> str:
             digest.update(f"{path}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _is_installed() -> bool:
-    """Say whether npm has installed what the lock file names; it leaves a lock file of its own when it has."""
-    installed = FRONTEND / "node_modules" / ".package-lock.json"
-    return installed.exists() and installed.stat().st_mtime >= (FRONTEND / "package-lock.json").stat().st_mtime
 
 
 def _run(command: list[str]) -> None:

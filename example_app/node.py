@@ -31,6 +31,12 @@ def node_environment() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join([str(_find().folder), os.environ.get("PATH", "")])}
 
 
+def is_installed(folder: Path) -> bool:
+    """Say whether npm has installed what the lock file in ``folder`` names; it leaves one of its own when it has."""
+    installed = folder / "node_modules" / ".package-lock.json"
+    return installed.exists() and installed.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
     folder: Path

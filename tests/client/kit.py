@@ -187,6 +187,23 @@ class Answering(RequestHandler):
         await self.answer()
 
 
+async def never(*args: Any) -> str:
+    """Hang, as a function that fetches a JWT or a token."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def hanging_steps(server: Server) -> dict[str, dict[str, Any]]:
+    """Return, for each step, the options with which it hangs at a server whose ``/hang`` and ``/other`` do."""
+    return {
+        "jwt": {"jwt": never},
+        "token": {"get_token": never},
+        "token_url": {"token_url": f"{server.url}/hang"},
+        "upgrade": {"path": "/hang"},
+        "authenticate": {"path": "/other"},
+    }
+
+
 async def receive(connection: Connection, number: int) -> list[str | bytes]:
     return [await connection.recv() for _ in range(number)]
 

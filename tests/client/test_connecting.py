@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.kit import Answering, Obedient, QuickPauses, Scripted
+from tests.client.kit import Answering, Obedient, QuickPauses, Scripted, hanging_steps
 from tests.support import Echo, make_auth, make_jwt, settle, until
 from tornado_wsauth import TokenHandler
 from tornado_wsauth.client import Connection, Stopped, connect
@@ -210,16 +210,9 @@ async def test_a_cancelled_connect_leaves_nothing_behind(serve, client, where):
     Hanging.answers, Other.script = [None], ["hang"]
     server = serve(Chat, routes=[(r"/hang", Hanging), (r"/other", Other)])
 
-    async def never(*args: Any) -> str:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     options: dict[str, Any] = {
-        "jwt": {"jwt": never},
-        "token": {"get_token": never},
-        "token_url": {"token_url": f"{server.url}/hang"},
+        **hanging_steps(server),
         "upgrade": {"path": "/hang", "timeout": 0.2},  # until then Tornado keeps the TCP connection
-        "authenticate": {"path": "/other"},
         "waiting": {"get_token": lambda jwt: 1 / 0},
     }[where]
     one = client(server, **options)

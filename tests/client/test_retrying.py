@@ -13,7 +13,7 @@ import tornado.httpserver
 import tornado.testing
 from tornado.httputil import HTTPHeaders
 
-from tests.client.kit import Answering, Obedient, QuickPauses, Scripted
+from tests.client.kit import Answering, Obedient, QuickPauses, Scripted, hanging_steps
 from tests.support import Echo, make_auth, until
 from tornado_wsauth.client import LoggedOut, Refused, Stopped, TimedOut, TryLater, connect
 from tornado_wsauth.client.backoff import Backoff, Seams
@@ -150,18 +150,7 @@ async def test_each_step_has_its_deadline(serve, client, where):
     Hanging.answers, Other.script = [None], ["hang", "hang"]
     server = serve(Chat, routes=[(r"/hang", Hanging), (r"/other", Other)])
 
-    async def never(*args: Any) -> str:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    options: dict[str, Any] = {
-        "jwt": {"jwt": never},
-        "token": {"get_token": never},
-        "token_url": {"token_url": f"{server.url}/hang"},
-        "upgrade": {"path": "/hang"},
-        "authenticate": {"path": "/other"},
-    }[where]
-    one = client(server, **options, timeout=0.03, retries=1, _seams=QuickPauses())
+    one = client(server, **hanging_steps(server)[where], timeout=0.03, retries=1, _seams=QuickPauses())
     with pytest.raises(Stopped):
         await one.connection
     reason = {"jwt": "jwt_unavailable", "token": "token_unavailable", "token_url": "token_unavailable"}.get(where)

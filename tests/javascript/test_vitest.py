@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from example_app.node import node_environment, npm_command
+from example_app.node import is_installed, node_environment, npm_command
 
 pytestmark = pytest.mark.page
 
@@ -41,11 +40,8 @@ def npm(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module", autouse=True)
 def _packages() -> None:
     """Install what the lock file names, unless that was done since it was written."""
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    lock = FOLDER / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+    if not is_installed(FOLDER):
         npm("ci")
-        os.utime(installed)
 
 
 @pytest.mark.timeout(300)

@@ -46,7 +46,7 @@ export function useAuthWebSocket({ enabled = true, user, ...options }) {
 
   const send = useCallback((value) => {
     try {
-      connection.current.send(isBytes(value) ? value : JSON.stringify(value));
+      connection.current.send(typeof value === "string" ? JSON.stringify(value) : value); // all else is JSON or bytes
       return true;
     } catch {
       return false;
@@ -131,10 +131,6 @@ function greet(connection, payload) {
   const value = typeof payload === "function" ? payload() : payload;
   if (typeof value?.then === "function") throw new TypeError("useWebSocketLite: beside getJwt, initPayload is no promise");
   if (value !== undefined && value?.type !== "jwt") connection.send(JSON.stringify(value));
-}
-
-function isBytes(value) {
-  return value instanceof ArrayBuffer || ArrayBuffer.isView(value) || value instanceof Blob;
 }
 
 function parsed(received) {
