@@ -65,7 +65,11 @@ def test_errors_imports_nothing_but_the_standard_library():
 
 
 @pytest.mark.parametrize(
-    "name", ["errors", "tokens", "gate", "verifier", *(name for name in MODULES if name.startswith("stores"))]
+    "name",
+    [
+        *("errors", "tokens", "gate", "verifier"),
+        *(name for name in MODULES if name.startswith(("stores", "backplane", "leases"))),
+    ],
 )
 def test_what_must_not_know_tornado_does_not(name):
     assert "tornado" not in others(name)
@@ -101,10 +105,13 @@ def test_every_store_knows_only_what_a_store_may():
 
 
 LAYERS = [
-    {"errors", "clock", "log", "redaction", "message"},
+    {"errors", "clock", "log", "redaction", "message", "backoff"},
     {"tokens", "gate", "verifier", "wire", "agenda", "failures", "pace", "drain"},
     {"stores.base", "jwks", "options", "binding"},
     {"stores.memory", "stores.mongo", "stores.redis", "stores.__init__"},
+    {"backplane.base", "backplane.envelope", "leases.base"},
+    {"backplane.inbox", "backplane.outbox", "backplane.__init__", "leases.__init__"},
+    {"backplane.engine", "backplane.memory"},
     {"fanout"},
     {"connections"},
     {"session"},
@@ -115,7 +122,7 @@ LAYERS = [
     {"guard"},
     {"mixin", "token_handler", "broadcaster", "client_files"},
     {"__init__"},
-    {"client.reactions", "client.backoff"},
+    {"client.reactions"},
     {"client.errors"},
     {"client.inbox", "client.options", "client.credentials"},
     {"client.requests", "client.exchange"},

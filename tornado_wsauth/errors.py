@@ -8,6 +8,7 @@ The exception tree::
     │   └── TokenRejected          a connection token was not redeemed: unknown, expired or replayed
     ├── TokenLimitReached          this user holds as many live tokens as allowed; try again later
     ├── TokenStoreError            the token store cannot answer; the request becomes a 503
+    ├── BackplaneError             the other processes cannot be reached, or their limits not be looked at
     └── KeySourceError             no key can be had to verify a JWT with (a JWKS server is down)
 
 No exception carries a token, a JWT or a key.
@@ -63,6 +64,10 @@ class TokenLimitReached(WSAuthError):
 
 class TokenStoreError(WSAuthError):
     """The token store cannot answer: it is down, too slow, full, or used from the wrong process."""
+
+
+class BackplaneError(WSAuthError):
+    """The backplane, or a lease, cannot answer: it is down, cut off, too slow, or used from the wrong process."""
 
 
 class KeySourceError(WSAuthError):

@@ -11,8 +11,8 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from tests.support import Echo, Server, make_jwt
+from tornado_wsauth.backoff import Seams
 from tornado_wsauth.client import Close, Connection, connect
-from tornado_wsauth.client.backoff import Seams
 
 
 class ManualSeams(Seams):

@@ -15,8 +15,8 @@ from tornado.httputil import HTTPHeaders
 
 from tests.client.kit import Answering, Obedient, QuickPauses, Scripted, hanging_steps
 from tests.support import Echo, make_auth, until
+from tornado_wsauth.backoff import Backoff, Seams
 from tornado_wsauth.client import LoggedOut, Refused, Stopped, TimedOut, TryLater, connect
-from tornado_wsauth.client.backoff import Backoff, Seams
 from tornado_wsauth.client.requests import retry_after_of
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tornado_wsauth.client.backoff import Seams
+from tornado_wsauth.backoff import Seams
 from tornado_wsauth.client.connection import Connection as Connection
 from tornado_wsauth.client.credentials import Credentials, GetJWT, GetToken
 from tornado_wsauth.client.errors import LoggedOut as LoggedOut

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Self
 
-from tornado_wsauth.client.backoff import Backoff
+from tornado_wsauth.backoff import Backoff
 from tornado_wsauth.client.credentials import Credentials
 from tornado_wsauth.client.errors import Failed, LoggedOut, Refused, Stopped
 from tornado_wsauth.client.exchange import Exchange, Session

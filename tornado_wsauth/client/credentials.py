@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tornado_wsauth.client.backoff import Seams
+from tornado_wsauth.backoff import Seams
 from tornado_wsauth.client.errors import Failed, TimedOut
 from tornado_wsauth.errors import ConfigurationError, WSAuthError
 from tornado_wsauth.tokens import hash_token

@@ -15,7 +15,7 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError
 
-from tornado_wsauth.client.backoff import Seams
+from tornado_wsauth.backoff import Seams
 from tornado_wsauth.client.errors import Failed
 from tornado_wsauth.client.inbox import Inbox
 from tornado_wsauth.client.reactions import ABNORMAL_CLOSURE, NORMAL_CLOSURE

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tornado_wsauth.client.backoff import Seams
+from tornado_wsauth.backoff import Seams
 from tornado_wsauth.client.reactions import Close, Reaction, State, Step
 from tornado_wsauth.errors import ConfigurationError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from tornado_wsauth.client.backoff import Backoff, Seams
+from tornado_wsauth.backoff import Backoff, Seams
 from tornado_wsauth.client.credentials import Credentials
 from tornado_wsauth.client.errors import Failed, LoggedOut
 from tornado_wsauth.client.exchange import Exchange

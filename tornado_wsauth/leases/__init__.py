@@ -1,0 +1,1 @@
+"""What lets one process of many do what must be done once."""
