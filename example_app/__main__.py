@@ -2,164 +2,113 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import itertools
-import signal
+import contextlib
+import functools
+import os
 import socket
-import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
-from tornado.httpserver import HTTPServer
 from tornado.log import enable_pretty_logging
 from tornado.netutil import bind_sockets
-from tornado.options import Error, OptionParser
-from tornado.web import Application
 
-from example_app.accounts import Accounts
-from example_app.app import make_app
+from example_app.accounts import ALGORITHM
 from example_app.build import BuildError, ensure_page
-from tornado_wsauth import ConfigurationError, TokenStoreError, WSAuth
+from example_app.engine import Engine, make_engine
+from example_app.serving import Server
+from example_app.terminal import StartError, one_line_for_errors, say
+from tornado_wsauth import ConfigurationError, JWTVerifier
 
-if TYPE_CHECKING:
-    from pymongo import AsyncMongoClient
+MOST_PROCESSES = 64
 
-options = OptionParser()  # one of our own: --help then lists these five and not Tornado's ten about log files
-options.define("port", 8888, type=int, help="port to listen on; 0 takes any free one")
-options.define("address", "127.0.0.1", type=str, help="address to listen on")
-options.define(
-    "mongodb-uri",
-    type=str,
-    metavar="URI",
-    help="keep connection tokens in this MongoDB, such as mongodb://localhost/example; left out, in memory",
-)
-options.define("grace", 5, type=float, help="seconds in which a server that is stopped lets its clients go")
-options.define(
-    "jwt-secret",
-    type=str,
-    metavar="SECRET",
-    help="what JWTs are signed with, at least 32 bytes; left out, a new random one for each start",
-)
+Sockets = Sequence[socket.socket]
 
 
-class StartError(Exception):
-    """The application cannot start. The message says why and what to do about it."""
-
-    def __init__(self, message: str, *, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise StartError(f"{message}; --help lists the options", status=2)
 
 
 def main() -> None:
     """Run until a signal comes, then exit with status 0; say so in one line and exit with 1 or 2 if that fails."""
-    try:
-        _read_options()
+    with one_line_for_errors():
+        options = _read_options()
+        enable_pretty_logging()
         _build_page()
-        asyncio.run(serve())
-    except (StartError, ConfigurationError) as error:
-        sys.stderr.write(f"example_app: {error}\n")
-        sys.exit(error.status if isinstance(error, StartError) else 2)
+        with _bound(options.port, options.address) as sockets:
+            if options.processes == 1:
+                asyncio.run(_server(options, sockets).serve(functools.partial(_welcome, sockets)))
+            else:
+                _serve_in_processes(options, sockets)
 
 
-def _read_options() -> None:
-    enable_pretty_logging()
-    try:
-        surplus = options.parse_command_line()
-    except Error as error:
-        raise StartError(str(error), status=2) from error
-    except ValueError as error:  # of the two options that are not text
-        raise StartError(f"--port and --grace are numbers: {error}", status=2) from error
-    if surplus:
-        raise StartError(f"{surplus[0]}: options begin with two dashes; --help lists them", status=2)
-    if not 0 <= options.port <= 65535:
-        raise StartError(f"--port={options.port}: a port is a number from 0 to 65535", status=2)
-    if not 0 <= options.grace < 3600:
-        raise StartError(f"--grace={options.grace}: seconds, from 0 to an hour; 5 is the default", status=2)
+def _welcome(sockets: Sockets, engine: Engine) -> None:
+    say(f"Open {_url(sockets[0])} in a browser. Tokens are kept {engine.where}; Ctrl+C stops.")
 
 
-async def serve() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Not loop.add_signal_handler(), which Windows has not.
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+def _serve_in_processes(options: argparse.Namespace, sockets: Sockets) -> None:
+    from example_app.processes import Family  # Windows cannot fork
 
-    client = _connect(options.mongodb_uri) if options.mongodb_uri else None
-    try:
-        await _serve_until(stop, client)
-    finally:
-        if client is not None:
-            await client.close()
+    def work(number: int, ready: Callable[[], None]) -> None:
+        asyncio.run(_server(options, sockets, number).serve(lambda _: ready()))
 
-
-async def _serve_until(stop: asyncio.Event, client: AsyncMongoClient[Any] | None) -> None:
-    accounts = _make_accounts()
-    app = await _start_app(accounts, client, starts=1)
-    sockets = _bind(options.port, options.address)
-    where = "in memory" if client is None else "in MongoDB"
-    _say(f"Open {_url(sockets[0])} in a browser. Tokens are kept {where}; Ctrl+C stops.")
-    for starts in itertools.count(2):
-        await _serve_one(app, sockets, stop)
-        if stop.is_set():
-            break
-        # Another application in this process is as good as another process: but for the logins and the keys, which
-        # would be in a database, nothing of the old one is left.
-        app = await _start_app(accounts, client, starts)
-        _say(f"Restarted; this is start {starts}.")
-    for listening in sockets:
-        listening.close()
+    family = Family(options.processes, work, grace=options.grace)
+    family.start()
+    pids = ", ".join(map(str, family.pids))
+    where = "Redis" if options.redis_url else "MongoDB"
+    say(f"Open {_url(sockets[0])} in a browser. {options.processes} processes ({pids}) share {where}; Ctrl+C stops.")
+    family.wait()
 
 
-async def _start_app(accounts: Accounts, client: AsyncMongoClient[Any] | None, starts: int) -> Application:
-    """Return an application whose token store answers."""
-    tokens = None
-    if client is not None:
-        from tornado_wsauth import MongoTokenStore
-
-        tokens = MongoTokenStore(client.get_default_database("wsauth_example").ws_tokens)
-    app = make_app(accounts, tokens=tokens, starts=starts)
-    try:
-        await app.settings["wsauth"].start()  # now, and not at the first login: who is to mend it looks now
-    except TokenStoreError as error:
-        raise StartError(
-            f"--mongodb-uri: {error}; start MongoDB, mend the URI, or leave it out to keep tokens in memory"
-        ) from error
-    return app
+def _server(options: argparse.Namespace, sockets: Sockets, process: int = 1) -> Server:
+    engine = functools.partial(make_engine, redis_url=options.redis_url, mongodb_uri=options.mongodb_uri)
+    return Server(sockets, engine, options.grace, options.jwt_secret, process, options.processes, options.behind_proxy)
 
 
-async def _serve_one(app: Application, sockets: list[socket.socket], stop: asyncio.Event) -> None:
-    """Serve until this server is to stop or to restart, and let its clients go."""
-    auth: WSAuth = app.settings["wsauth"]
-    server = HTTPServer(app)
-    # Copies: server.stop() closes what it listens on. Who comes between two applications waits in the backlog.
-    server.add_sockets([listening.dup() for listening in sockets])
-    app.settings["broadcaster"].start()
-    await _either(stop, app.settings["restart"])
+def _read_options() -> argparse.Namespace:
+    parser = Parser(prog="python -m example_app", allow_abbrev=False, description="The reference application.")
+    add = parser.add_argument
+    add("--port", default=8888, type=int, help="port to listen on (8888); 0 takes any free one")
+    add("--address", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    add("--processes", default=1, type=int, metavar="N", help="how many serve (1); they share Redis or MongoDB")
+    add("--redis-url", metavar="URL", help="keep tokens, logins and keys in this Redis: redis://localhost")
+    add("--mongodb-uri", metavar="URI", help="or in this MongoDB, a replica set: mongodb://localhost/example")
+    add("--grace", default=5, type=float, metavar="SECONDS", help="how long a stopped server lets its clients go (5)")
+    add("--behind-proxy", action="store_true", help="believe the headers of a proxy, such as deploy/nginx.conf's")
+    add(
+        "--jwt-secret",
+        metavar="SECRET",
+        help="what the first JWTs are signed with, at least 32 bytes, unless Redis or MongoDB has a key already; left "
+        "out, a new random one",
+    )
+    options = parser.parse_args()
+    for is_wrong, advice in _faults(options):
+        if is_wrong:
+            raise StartError(advice, status=2)
+    if options.jwt_secret is not None:
+        try:
+            JWTVerifier(options.jwt_secret, [ALGORITHM])
+        except ConfigurationError as error:
+            raise StartError(f"--jwt-secret: {error}", status=2) from error
+    return options
 
-    if stop.is_set():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not want to wait
-        if auth.connections:
-            _say(f"Connections to close: {len(auth.connections)}. Ctrl+C again stops at once.")
-    # The server goes on listening, so that whoever comes now is told 503 and not that nobody is there.
-    await auth.close(grace=options.grace)
-    app.settings["broadcaster"].stop()
-    server.stop()
-    await server.close_all_connections()
 
-
-async def _either(*events: asyncio.Event) -> None:
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for one in waiting:
-        one.cancel()
-
-
-def _make_accounts() -> Accounts:
-    try:
-        return Accounts(options.jwt_secret)
-    except ConfigurationError as error:
-        raise StartError(f"--jwt-secret: {error}", status=2) from error
+def _faults(options: argparse.Namespace) -> Iterator[tuple[bool, str]]:
+    """Yield what may be wrong, whether it is, and what to do about it."""
+    port, grace, processes = options.port, options.grace, f"--processes={options.processes}"
+    yield not 0 <= port <= 65535, f"--port={port}: a port is a number from 0 to 65535"
+    yield not 0 <= grace < 3600, f"--grace={grace}: seconds, from 0 to an hour; 5 is the default"
+    yield not 1 <= options.processes <= MOST_PROCESSES, f"{processes}: a number from 1 to {MOST_PROCESSES}"
+    yield options.redis_url and options.mongodb_uri, "--redis-url and --mongodb-uri: choose one of them"
+    if options.processes > 1:
+        is_alone = not options.redis_url and not options.mongodb_uri
+        yield (
+            is_alone,
+            f"{processes}: they need something to share; add --redis-url=redis://localhost, or --mongodb-uri",
+        )
+        yield not hasattr(os, "fork"), f"{processes}: this system cannot fork; start one for each --port instead"
 
 
 def _build_page() -> None:
@@ -169,32 +118,20 @@ def _build_page() -> None:
         raise StartError(str(error)) from error
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _connect(uri: str) -> AsyncMongoClient[Any]:
-    """Return a client for ``uri``. It connects when it is first used."""
+@contextlib.contextmanager
+def _bound(port: int, address: str) -> Iterator[Sockets]:
     try:
-        from pymongo import AsyncMongoClient
-        from pymongo.errors import PyMongoError
-    except ImportError as error:
-        raise StartError('--mongodb-uri needs PyMongo: pip install "tornado_wsauth[mongo]"') from error
-    try:
-        return AsyncMongoClient(uri)
-    except (PyMongoError, ValueError) as error:
-        raise StartError(f"--mongodb-uri: {error}; it looks like mongodb://localhost/example", status=2) from error
-
-
-def _bind(port: int, address: str) -> list[socket.socket]:
-    try:
-        return bind_sockets(port, address)
+        sockets = bind_sockets(port, address)
     except OSError as error:
         raise StartError(
             f"cannot listen on {address}, port {port}: {error}; "
             f"choose another port with --port=8889, or any free one with --port=0"
         ) from error
+    try:
+        yield sockets
+    finally:
+        for listening in sockets:
+            listening.close()
 
 
 def _url(bound: socket.socket) -> str:
@@ -204,5 +141,5 @@ def _url(bound: socket.socket) -> str:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):  # before the signal handlers are there
+    with contextlib.suppress(KeyboardInterrupt):  # before the signal handlers are there
         main()

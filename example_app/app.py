@@ -1,54 +1,52 @@
 """A Tornado application with two-step WebSocket authentication, and a page that shows each step as it happens.
 
 What an application of your own needs of this are `WSAuth`, `TokenHandler`, `Demo` and three lines of `make_app`. Beside
-it, `accounts` is a login such as you have already, `failures` lets the page break things on purpose, ``frontend/`` is
-the page, and ``__main__`` runs it all.
+it, `accounts` is a login such as you have already, `engine` is where several processes keep what they share, `failures`
+lets the page break things on purpose, ``frontend/`` is the page, and ``__main__`` runs it all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import mimetypes
 import time
 from pathlib import Path
 from typing import Any
 
-from tornado.web import Application, RequestHandler, StaticFileHandler
+from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from example_app import failures
-from example_app.accounts import USERS, Accounts, FreshJWT, LogIn, LogOut
-from tornado_wsauth import Broadcaster, ClientFilesHandler, TokenHandler, TokenStore, WebSocketAuthMixin, WSAuth
-
-PAGE = Path(__file__).parent / "frontend" / "dist"
-"""The page as ``npm run build`` leaves it."""
+from example_app.accounts import USERS, AccountHandler, Accounts, FreshJWT, LogIn, LogOut
+from example_app.engine import Engine
+from example_app.page import PAGE, Page
+from tornado_wsauth import Broadcaster, ClientFilesHandler, TokenHandler, WebSocketAuthMixin, WSAuth
 
 GROUPS = ("red", "blue")
 
-# Windows may have "text/plain" for it in its registry, and with nosniff a browser then runs no script at all.
-mimetypes.add_type("text/javascript", ".js")
-
 
 def make_app(
-    accounts: Accounts,
+    engine: Engine,
     *,
-    tokens: TokenStore | None = None,
     page: Path = PAGE,
+    process: int = 1,
+    processes: int = 1,
     starts: int = 1,
     auth_timeout: float = 5,
     tick_interval_ms: float = 2000,
     broadcast_interval_ms: float = 3000,
 ) -> Application:
-    """Return the application. Start ``settings["broadcaster"]`` once the event loop runs.
+    """Return the application, as one of ``processes`` on ``engine``.
 
-    Left out, ``tokens`` is a `MemoryTokenStore`. ``starts`` says how many times the server has started, this one
-    included. The event ``settings["restart"]`` is set when somebody wants another. Times are in seconds, intervals in
-    milliseconds.
+    Await ``settings["wsauth"].start()`` and ``engine.ledger.start()`` before it serves, and start
+    ``settings["broadcaster"]``. ``starts`` says how many times this process has started, this one included. The event
+    ``settings["restart"]`` is set when somebody wants another. Times are in seconds, intervals in milliseconds.
     """
+    accounts = Accounts(engine.ledger)
     auth = WSAuth(
         accounts.verifier,
-        tokens,
+        engine.tokens(),
+        backplane=engine.backplane(),
         auth_timeout=auth_timeout,
         expiry_warning=15,
         max_connections_per_user=4,
@@ -57,13 +55,22 @@ def make_app(
     )
     started_at = time.time()
 
-    def status() -> dict[str, Any]:
+    async def status() -> dict[str, Any]:
         return {
+            "process": process,
+            "processes": processes,
             "starts": starts,
             "uptime": time.time() - started_at,
-            "online": len(auth.connections),
-            "key_id": accounts.key_id,
+            "online": await auth.count(),
+            "key_id": await accounts.key_id(),
         }
+
+    async def news() -> dict[str, Any]:
+        return {"type": "broadcast", **await status()}
+
+    # With a lease, one process speaks, and all clients of all processes hear it.
+    lease = engine.lease("broadcast")
+    broadcaster = Broadcaster(auth, news, broadcast_interval_ms, slow="latest", lease=lease)
 
     return Application(
         [
@@ -82,7 +89,8 @@ def make_app(
         accounts=accounts,
         status=status,
         restart=asyncio.Event(),
-        broadcaster=Broadcaster(auth, lambda: {"type": "broadcast", **status()}, broadcast_interval_ms, slow="latest"),
+        broadcaster=broadcaster,
+        process=process,
         tick_interval_ms=tick_interval_ms,
         websocket_ping_interval=30,
         websocket_max_message_size=16 * 1024,
@@ -106,7 +114,7 @@ class Demo(WebSocketAuthMixin, WebSocketHandler):
         self.number += 1
         await self.write_message({"type": "tick", "number": self.number})
 
-    def on_message(self, message: str | bytes) -> None:
+    async def on_message(self, message: str | bytes) -> None:
         text = message.decode(errors="replace") if isinstance(message, bytes) else message
         match _json_object(text):
             case {"type": "ping", "id": int(number)}:
@@ -118,7 +126,7 @@ class Demo(WebSocketAuthMixin, WebSocketHandler):
                 self.auth_session.leave(group)
                 self.tell_of_session(f"left {group}")
             case {"type": "say", "to": group, "message": str(said)} if group in GROUPS:
-                self.tell_group(group, said)
+                await self.tell_group(group, said)
             case {"type": "say", "message": str(said)}:
                 self.write_message({"type": "echo", "message": said})
             case {"type": "fail", "how": str(how), **rest}:
@@ -126,10 +134,10 @@ class Demo(WebSocketAuthMixin, WebSocketHandler):
             case _:
                 self.write_message({"type": "echo", "message": text})
 
-    def tell_group(self, group: str, message: str) -> None:
-        """Send ``message`` to everyone who has joined ``group``, whether this client has or not."""
+    async def tell_group(self, group: str, message: str) -> None:
+        """Send ``message`` to everyone who has joined ``group``, in any process, whether this client has or not."""
         auth: WSAuth = self.settings["wsauth"]
-        auth.connections.broadcast(
+        await auth.broadcast(
             {"type": "group", "group": group, "from": self.auth_session.user_id, "message": message}, group=group
         )
 
@@ -142,6 +150,7 @@ class Demo(WebSocketAuthMixin, WebSocketHandler):
                 "user_id": session.user_id,
                 "session_id": session.session_id,
                 "groups": sorted(session.groups),
+                "process": self.settings["process"],
             }
         )
 
@@ -154,12 +163,11 @@ def _json_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-class Config(RequestHandler):
+class Config(AccountHandler):
     """What the page has to know about this server. The passwords are there for the demonstration only."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         auth: WSAuth = self.settings["wsauth"]
-        self.set_header("Cache-Control", "no-store")
         self.finish(
             {
                 "users": USERS,
@@ -167,33 +175,6 @@ class Config(RequestHandler):
                 "auth_timeout": auth.auth_timeout,
                 "max_connections": auth.max_connections_per_user,
                 "token_store": type(auth.tokens).__name__,
-                "status": self.settings["status"](),
+                "status": await self.settings["status"](),
             }
         )
-
-
-class Page(StaticFileHandler):
-    """The page and its files, with headers that leave a stranger's script, style or frame nothing to do there."""
-
-    async def get(self, path: str, include_body: bool = True) -> None:
-        if not (Path(self.root) / "index.html").is_file():
-            self.set_status(503)
-            self.set_header("Content-Type", "text/plain; charset=UTF-8")
-            self.finish("The page is not built yet. Run: cd example_app/frontend && npm ci && npm run build\n")
-            return
-        await super().get(path, include_body)
-
-    def set_default_headers(self) -> None:
-        self.set_header(
-            "Content-Security-Policy",
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        )
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("X-Frame-Options", "DENY")
-        self.set_header("Referrer-Policy", "no-referrer")
-
-    def set_extra_headers(self, path: str) -> None:
-        # Names of assets have a digest of their content in them; all else is asked for again, so that an edit shows.
-        is_asset = path.startswith("assets/")
-        self.set_header("Cache-Control", "public, max-age=31536000, immutable" if is_asset else "no-cache")

@@ -11,7 +11,7 @@ import asyncio
 from tornado.websocket import WebSocketHandler
 
 from example_app.accounts import MembersHandler
-from tornado_wsauth import TokenHandler, WSAuth
+from tornado_wsauth import TokenHandler
 
 REASONS = {1001: "shutdown", 1011: "internal", 1012: "restart", 1013: "slow_reader", 4408: "auth_timeout"}
 """The close codes that can be asked for, each with the reason that the library gives with it."""
@@ -40,28 +40,26 @@ class ExpiredToken(TokenHandler):
 class ExpiredJWT(MembersHandler):
     """``POST`` answers a JWT that expired a minute ago, and is right in every other way."""
 
-    def post(self) -> None:
-        self.finish({"jwt": self.accounts.issue_jwt(self.current_user, lifetime=-60)})
+    async def post(self) -> None:
+        self.finish({"jwt": await self.accounts.issue_jwt(self.current_user, lifetime=-60)})
 
 
 class RotateKeys(MembersHandler):
-    """``POST``: JWTs are signed with a new key from now on. Live connections go on; 204."""
+    """``POST``: JWTs are signed with a new key from now on, in every process. Live connections go on; 204."""
 
-    def post(self) -> None:
-        self.accounts.rotate_keys()
-        for setting in ("wsauth", "wsauth_expired"):
-            auth: WSAuth = self.settings[setting]
-            auth.jwt = self.accounts.verifier
+    async def post(self) -> None:
+        await self.accounts.rotate_keys()
         self.set_status(204)
 
 
 class Restart(MembersHandler):
-    """``POST``: the application is drained and begins anew; 202, for that is yet to come."""
+    """``POST``: this process is drained and begins anew; 202, for that is yet to come, and ``{"process": 1}``."""
 
     def post(self) -> None:
         restart: asyncio.Event = self.settings["restart"]
         restart.set()
         self.set_status(202)
+        self.finish({"process": self.settings["process"]})
 
 
 ROUTES = [

@@ -322,8 +322,8 @@ def mongo_client(io_loop: Any, mongodb_uri: str) -> Iterator[Callable[..., Any]]
 
 
 async def unanswered_calls() -> None:
-    """Wait for what a `MongoTokenStore` does not wait for: what the driver still does after the timeout."""
-    while any("MongoTokenStore" in repr(task.get_coro()) for task in asyncio.all_tasks()):
+    """Wait for what this library does not wait for: what the driver still does after the timeout."""
+    while any("_bounded_call" in repr(task.get_coro()) for task in asyncio.all_tasks()):
         await asyncio.sleep(0.01)
 
 

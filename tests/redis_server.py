@@ -129,7 +129,7 @@ def redis_client(io_loop: Any, request: pytest.FixtureRequest) -> Iterator[Calla
 
 
 @pytest.fixture
-def redis_prefix(io_loop: Any, redis_client: Callable[..., Any]) -> Iterator[str]:
+def redis_prefix(io_loop: Any, redis_url: str, redis_client: Callable[..., Any]) -> Iterator[str]:
     """What this test's keys begin with; they are deleted after it."""
     prefix = f"{{wsauth-test-{secrets.token_hex(4)}}}:"
     yield prefix

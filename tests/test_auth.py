@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tornado.web import RequestHandler
 
-from tests.support import SECRET, Echo, make_auth, make_jwt, until
+from tests.support import SECRET, Echo, make_auth, make_jwt, settle, until
 from tornado_wsauth import (
     AuthError,
     Clock,
@@ -268,6 +268,33 @@ async def test_a_start_that_was_cancelled_does_not_count_as_one():
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+    await auth.start()
+    assert store.starts == 2
+
+
+@pytest.mark.gen_test
+async def test_all_who_wait_for_a_start_that_fails_learn_of_it_at_once_and_the_next_is_another():
+    """Each waiting for an attempt of its own would make the last wait for as many timeouts as there are before it."""
+    # A34
+    refused = asyncio.Event()
+
+    class Failing(Starting):
+        async def start(self) -> None:
+            await super().start()
+            if self.starts == 1:
+                await refused.wait()
+                raise TokenStoreError("not there")
+
+    store = Failing()
+    auth = make_auth(tokens=store)
+    callers = [asyncio.ensure_future(auth.start()) for _ in range(20)]
+    await settle()
+    callers[0].cancel()
+    refused.set()
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] + [TokenStoreError] * 19
+    assert store.starts == 1
+    await auth.start()
     await auth.start()
     assert store.starts == 2
 

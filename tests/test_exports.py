@@ -46,6 +46,8 @@ def test_these_are_the_public_names():
     assert sorted(tornado_wsauth.__all__) == [
         "AuthError",
         "AuthSession",
+        "Backplane",
+        "BackplaneError",
         "Broadcaster",
         "ClientFilesHandler",
         "Clock",
@@ -56,8 +58,14 @@ def test_these_are_the_public_names():
         "JWKS",
         "JWTVerifier",
         "KeySourceError",
+        "Lease",
+        "MemoryBackplane",
         "MemoryTokenStore",
+        "MongoBackplane",
+        "MongoLease",
         "MongoTokenStore",
+        "RedisBackplane",
+        "RedisLease",
         "RedisTokenStore",
         "TokenHandler",
         "TokenLimitReached",
@@ -115,7 +123,14 @@ def test_the_package_works_without_any_driver():
 
 
 @pytest.mark.parametrize("statement", ["tornado_wsauth.{}", "from tornado_wsauth import {}"], ids=["name", "from"])
-@pytest.mark.parametrize(("name", "extra"), [("MongoTokenStore", "mongo"), ("RedisTokenStore", "redis")])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        (f"{engine}{thing}", engine.lower())
+        for engine in ("Mongo", "Redis")
+        for thing in ("Backplane", "Lease", "TokenStore")
+    ],
+)
 def test_naming_a_store_without_its_driver_says_what_to_install(statement, name, extra):
     code = (
         BLOCK

@@ -90,8 +90,11 @@ def test_what_must_not_know_tornado_does_not(name):
         ("stores.__init__", set()),
         ("stores.base", {"errors", "tokens"}),
         ("stores.memory", {"errors", "tokens", "stores.base"}),
-        ("stores.mongo", {"errors", "tokens", "stores.base"}),
-        ("stores.redis", {"errors", "tokens", "stores.base"}),
+        ("stores.mongo", {"errors", "tokens", "stores.base", "drivers.mongo"}),
+        ("stores.redis", {"errors", "tokens", "stores.base", "drivers.redis"}),
+        ("backplane.base", set()),
+        ("backplane.envelope", set()),
+        ("leases.base", set()),
     ],
 )
 def test_a_lower_room_knows_only_the_ones_below_it(name, allowed):
@@ -101,21 +104,24 @@ def test_a_lower_room_knows_only_the_ones_below_it(name, allowed):
 def test_every_store_knows_only_what_a_store_may():
     for name in MODULES:
         if name.startswith("stores."):
-            assert ours(name) <= {"errors", "tokens", "stores.base"}, name
+            assert ours(name) <= {"errors", "tokens", "stores.base", "drivers.mongo", "drivers.redis"}, name
 
 
 LAYERS = [
-    {"errors", "clock", "log", "redaction", "message", "backoff"},
+    {"errors", "clock", "log", "redaction", "message", "backoff", "once"},
     {"tokens", "gate", "verifier", "wire", "agenda", "failures", "pace", "drain"},
-    {"stores.base", "jwks", "options", "binding"},
+    {"stores.base", "jwks", "options", "binding", "drivers.__init__"},
+    {"drivers.mongo", "drivers.redis"},
     {"stores.memory", "stores.mongo", "stores.redis", "stores.__init__"},
     {"backplane.base", "backplane.envelope", "leases.base"},
-    {"backplane.inbox", "backplane.outbox", "backplane.__init__", "leases.__init__"},
+    {"backplane.inbox", "backplane.outbox", "backplane.subscriptions", "backplane.__init__", "leases.__init__"},
     {"backplane.engine", "backplane.memory"},
+    {"backplane.mongo", "backplane.redis", "leases.mongo", "leases.redis"},
     {"fanout"},
     {"connections"},
-    {"session"},
-    {"lifetime"},
+    {"session", "places"},
+    {"lifetime", "cluster"},
+    {"reach"},
     {"auth"},
     {"handshake"},
     {"admission"},
@@ -196,7 +202,7 @@ def test_only_the_guard_drives_the_gate():
     drivers = {name for name in MODULES if "gate" in ours(name)}
     assert "guard" in drivers
     others = drivers - {"guard", "admission"}
-    assert others <= {"auth", "handshake", "lifetime"}
+    assert others <= {"auth", "handshake", "lifetime", "places", "reach"}
     from_gate = {found for name in others for found in imported(name) if found.startswith("tornado_wsauth.gate.")}
     taken = {found.rpartition(".")[2] for found in from_gate}
     assert all(name.isupper() for name in taken - {"Close"}), "they may take a decision, no behaviour"

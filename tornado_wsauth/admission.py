@@ -42,13 +42,14 @@ def _allow_any_origin(origin: str) -> bool:
 class Admission(abc.ABC):
     """What stands between Tornado and one handler, up to the 101."""
 
-    __slots__ = ("_answer", "_own_callbacks", "_token", "auth", "expected", "gate", "handler")
+    __slots__ = ("_answer", "_own_callbacks", "_token", "auth", "expected", "gate", "handler", "place")
 
     def __init__(self, handler: WebSocketAuthMixin, request: HTTPServerRequest, auth: WSAuth) -> None:
         self.handler = handler
         self.auth = auth
         self.gate = Gate(auth.max_preauth_bytes)
         self.expected: str | None = None  # whose place among the user's connections this one takes, once that is known
+        self.place: str | None = None  # for `places`, which alone sets it
         self._token: Sequence[bytes] = take_query_argument(request, auth.token_param)
         self._answer: handshake.Answer | None = None  # to the handshake, if it is not a 101
         self._own_callbacks: dict[str, Callable[..., Any]] | None = None

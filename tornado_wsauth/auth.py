@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tornado.web import RequestHandler
 
+from tornado_wsauth.backplane.base import Backplane
+from tornado_wsauth.backplane.memory import MemoryBackplane
 from tornado_wsauth.binding import BONDS, Bond, ClientAddress, peer_address
 from tornado_wsauth.binding import KEY as BOUND_TO
 from tornado_wsauth.clock import Clock
+from tornado_wsauth.cluster import Cluster
 from tornado_wsauth.connections import Connections
 from tornado_wsauth.drain import drain
 from tornado_wsauth.errors import AuthError, ConfigurationError
 from tornado_wsauth.failures import LastFailures
-from tornado_wsauth.gate import RESTART, REVOKED, SHUTDOWN
+from tornado_wsauth.gate import RESTART, SHUTDOWN
 from tornado_wsauth.lifetime import Lifetimes, RecheckFailure, StillValid
 from tornado_wsauth.log import logger
+from tornado_wsauth.once import Once
 from tornado_wsauth.options import (
     checked_origins,
     checked_rate,
@@ -37,6 +41,8 @@ from tornado_wsauth.options import (
     require_positive_int,
 )
 from tornado_wsauth.pace import Pace
+from tornado_wsauth.places import Places
+from tornado_wsauth.reach import Reach, guards_of
 from tornado_wsauth.redaction import redact_in_tornado_logs
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.stores.memory import MemoryTokenStore
@@ -46,10 +52,9 @@ from tornado_wsauth.verifier import JWTVerifier, is_number
 if TYPE_CHECKING:
     from tornado_wsauth.admission import Admission
     from tornado_wsauth.guard import Guard
-    from tornado_wsauth.mixin import WebSocketAuthMixin
 
 
-class WSAuth:
+class WSAuth(Reach):
     """One application's WebSocket authentication; ``Application(wsauth=WSAuth(…))``.
 
     :param jwt: verifies the JWT of the first message, and the one a client asks for a token with.
@@ -61,7 +66,8 @@ class WSAuth:
     :param auth_timeout: how long a client may take from the 101 until its JWT is accepted, in seconds.
     :param max_preauth_bytes: the largest message read before that, in bytes.
     :param max_pending: how many connections may be on their way to authentication; further upgrades get 503.
-    :param max_connections_per_user: how many connections one user may have in this process; None for any number.
+    :param max_connections_per_user: how many connections one user may have, in all processes that ``backplane`` joins;
+        None for any number.
     :param over_limit: what becomes of one more: ``"refuse"`` answers its upgrade with 429 and leaves its token unspent;
         ``"evict_oldest"`` closes the user's oldest connection with 4409 ``replaced`` when it is let in.
     :param enforce_expiry: end a connection when its JWT expires, with 4401 ``jwt_expired``; if False, it goes on.
@@ -88,6 +94,9 @@ class WSAuth:
     :param allowed_origins: the exact ``Origin`` values that may connect and ask for tokens, such as
         ``["https://app.example"]``; None among them admits clients that send no Origin. Left out, a handler's
         ``check_origin`` decides, and the token route answers same-origin pages only.
+    :param backplane: joins the processes of this application, such as ``RedisBackplane(redis)``: what is sent by
+        `broadcast` and `send_to_user`, who is disconnected, and how many connections a user has, then concerns all of
+        them. Each process has one of its own. Left out, there is one process.
     :param clock: where time comes from; a seam for tests.
 
     Raises `ConfigurationError` for an option that cannot be right. Tornado's three loggers never show a token from
@@ -121,6 +130,7 @@ class WSAuth:
         client_address: ClientAddress = peer_address,
         on_replay: Callable[[TokenReplay], object] | None = None,
         refuse: Literal["http", "close"] = "http",
+        backplane: Backplane | None = None,
         clock: Clock | None = None,
     ) -> None:
         # Of what should have been a verifier only the type is shown: it may be the key itself.
@@ -143,6 +153,11 @@ class WSAuth:
             clock is None or isinstance(clock, Clock),
             f"WSAuth(clock={clock!r})",
             "must be an instance of a Clock; left out, the system's",
+        )
+        require(
+            backplane is None or isinstance(backplane, Backplane),
+            f"WSAuth(backplane=<{type(backplane).__name__}>)",
+            "must be a Backplane, such as RedisBackplane(redis); left out, there is one process",
         )
         require_bool("WSAuth", "single_use", single_use, "True is the default")
         require_bool("WSAuth", "enforce_expiry", enforce_expiry, "True is the default")
@@ -200,8 +215,19 @@ class WSAuth:
             recheck_failure=recheck_failure,
         )
         """How long each session lasts."""
-        self.connections = Connections(max_buffer_bytes, self.lifetimes.run)
+        self.connections = Connections(max_buffer_bytes, self.lifetimes.run, backplane)
         """The authenticated connections of this process."""
+        self.backplane = backplane
+        self.places: Places | None = None
+        """The user's places among all processes, where there is a limit and more than one process."""
+        if backplane is not None and max_connections_per_user is not None:
+            self.places = Places(backplane, max_connections_per_user, evict=over_limit == "evict_oldest")
+        if isinstance(self.tokens, MemoryTokenStore) and not isinstance(backplane, MemoryBackplane | None):
+            logger.warning(
+                "tokens are kept in memory, where the other processes of this backplane cannot redeem them; "
+                "use MongoTokenStore or RedisTokenStore"
+            )
+        self._cluster = None if backplane is None else Cluster(backplane, self, self.places)
         self.closing = False
         """Whether `close` was called: no upgrade and no token from then on."""
         self.pending: set[Admission] = set()
@@ -209,9 +235,8 @@ class WSAuth:
         self.ending: set[Guard] = set()
         """The connections that we have closed and whose clients have not left yet. The guard keeps it."""
         self._background: set[asyncio.Future[Any]] = set()
-        self._started = False
+        self._start_tokens = Once(self.tokens.start)
         self._warned_of_pings = False
-        self._starting = asyncio.Lock()
         redact_in_tornado_logs(token_param)
 
     @property
@@ -226,17 +251,15 @@ class WSAuth:
             self.pace.clock = clock
 
     async def start(self) -> None:
-        """Prepare the token store: its indexes, its server. Safe to call again, and from many places at once.
+        """Prepare the token store: its indexes, its server; and join the other processes. Safe to call again, and from
+        many places at once.
 
-        Call it before the server listens to learn of an unreachable store early; otherwise the first use does.
-        Raises `TokenStoreError` when the store cannot be reached; the next call tries again.
+        Call it before the server listens to learn of an unreachable server early; otherwise the first use does.
+        Raises `TokenStoreError` or `BackplaneError` when one cannot be reached; the next call tries again.
         """
-        if self._started:
-            return
-        async with self._starting:
-            if not self._started:
-                await self.tokens.start()
-                self._started = True
+        await self._start_tokens()
+        if self._cluster is not None:
+            await self._cluster.start()
 
     async def close(self, *, grace: float = 10, restart: bool = True) -> None:
         """End every connection, within ``grace`` seconds. From now on, upgrades and tokens are refused with 503.
@@ -259,34 +282,12 @@ class WSAuth:
             guard.close(reason)
 
         def still_there() -> list[Guard]:
-            return [*self.ending, *_guards(self.connections)]
+            return [*self.ending, *guards_of(self.connections)]
 
         await drain(still_there(), lambda guard: guard.close(reason), still_there, self.clock, grace)
         self.lifetimes.cancel()
-
-    async def disconnect_user(self, user_id: str | bytes | int) -> int:
-        """End all that ``user_id`` has: connections with 4403 ``revoked``, and tokens. Return how many connections.
-
-        Connections that are not authenticated yet are among them. A JWT that has not expired is not void by this:
-        whoever holds it can get another token, unless ``load_auth_user`` (or the application's login) knows better.
-
-        Raises `ValueError` for what is no user id, and `TokenStoreError` when the store cannot answer; the connections
-        are closed all the same, but a token issued before may still open another: call it again.
-        """
-        user = as_user_id(user_id)
-        ended = self._end_user(user)
-        await self.revoke_tokens(user)
-        # Again: until the store had answered, a token of before could still be redeemed.
-        return ended + self._end_user(user)
-
-    async def disconnect_session(self, session_id: str) -> int:
-        """End the connections of one login, with 4403 ``revoked``; return how many there were.
-
-        ``session_id`` is their ``auth_session.session_id``: the JWT's ``sid`` claim, if it has one. The user's other
-        sessions and tokens stay.
-        """
-        live = _guards(self.connections)
-        return sum(guard.close(REVOKED) for guard in live if guard.live_session.session_id == session_id)
+        if self._cluster is not None:
+            await self._cluster.close()
 
     async def revoke_tokens(self, user_id: str | bytes | int) -> int:
         """Make the connection tokens worthless that ``user_id`` has not used yet; return how many there were.
@@ -296,10 +297,6 @@ class WSAuth:
         user = as_user_id(user_id)
         await self.start()
         return await self.tokens.revoke_user(user)
-
-    def _end_user(self, user: str) -> int:
-        pending = sum(guard.revoke(user) for guard in [*self.pending])
-        return pending + sum(guard.close(REVOKED) for guard in _guards(self.connections.for_user(user)))
 
     async def issue_token(
         self,
@@ -395,10 +392,6 @@ def find_auth(settings: Mapping[str, Any], handler_class: type[RequestHandler]) 
             f"write Application(handlers, {setting}=WSAuth(jwt=…))"
         )
     return auth
-
-
-def _guards(handlers: Iterable[WebSocketAuthMixin]) -> list[Guard]:
-    return [handler._wsauth_guard for handler in handlers]
 
 
 @functools.lru_cache

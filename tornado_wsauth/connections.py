@@ -6,11 +6,13 @@ authenticated connections ever get in, so nothing here asks whether a connection
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from tornado.escape import json_encode
 
+from tornado_wsauth.backplane.base import Backplane, group_channel, user_channel
 from tornado_wsauth.fanout import Dispatcher, FanOut, Slow
 from tornado_wsauth.message import Message
 
@@ -27,14 +29,21 @@ class Connections:
     """The authenticated connections of this process.
 
     Iterating yields the handlers, oldest connection first, from a snapshot: connections may come and go meanwhile.
+    With a ``backplane``, what other processes send to the users and groups that are here is listened to.
     """
 
-    def __init__(self, max_buffer_bytes: int = 2**20, end_expired: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        max_buffer_bytes: int = 2**20,
+        end_expired: Callable[[], None] = lambda: None,
+        backplane: Backplane | None = None,
+    ) -> None:
         # Dictionaries as ordered sets: broadcasts go out in the order in which connections came in.
         self._writers: dict[AuthSession, Writer] = {}
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, Writer]] = {}
         self.dispatcher = Dispatcher(max_buffer_bytes, end_expired)
+        self._backplane = backplane
 
     def __len__(self) -> int:
         return len(self._writers)
@@ -87,11 +96,18 @@ class Connections:
         """Return how many connections there are, or how many are in ``group``."""
         return len(self) if group is None else len(self._by_group.get(group, ()))
 
+    def presence(self, group: str | None = None) -> Counter[str]:
+        """Return the users who are connected, or in ``group``, each with the number of their connections there."""
+        members = self._writers if group is None else self._by_group.get(group, {})
+        return Counter(session.user_id for session in members)
+
     # What follows is for `session`, which keeps a connection's own view of its groups in step.
 
     def add(self, session: AuthSession) -> None:
         """Register an authenticated connection."""
         self._writers[session] = session.writer
+        if self._backplane is not None and session.user_id not in self._by_user:
+            self._backplane.listen(user_channel(session.user_id))
         self._by_user[session.user_id] = (*self._by_user.get(session.user_id, ()), session)
 
     def remove(self, session: AuthSession) -> None:
@@ -104,19 +120,30 @@ class Connections:
             self._by_user[session.user_id] = others
         else:
             del self._by_user[session.user_id]
+            if self._backplane is not None:
+                self._backplane.ignore(user_channel(session.user_id))
         for group in session.groups:
-            _discard(self._by_group, group, session)
+            self.leave(session, group)
 
     def join(self, session: AuthSession, group: str) -> bool:
         """Put a connection into ``group``; False if it is not registered, or not any more."""
         if session not in self._writers:
             return False
+        if self._backplane is not None and group not in self._by_group:
+            self._backplane.listen(group_channel(group))
         self._by_group.setdefault(group, {})[session] = session.writer
         return True
 
     def leave(self, session: AuthSession, group: str) -> None:
         """Take a connection out of ``group``. A group without connections is forgotten."""
-        _discard(self._by_group, group, session)
+        members = self._by_group.get(group)
+        if members is None:
+            return
+        members.pop(session, None)
+        if not members:
+            del self._by_group[group]
+            if self._backplane is not None:
+                self._backplane.ignore(group_channel(group))
 
 
 def _encode(message: Payload, binary: bool) -> Message:
@@ -127,11 +154,3 @@ def _encode(message: Payload, binary: bool) -> Message:
     elif isinstance(message, bytes) and not binary:
         message.decode()  # a client must drop its connection over text that is not UTF-8 (RFC 6455 §8.1)
     return Message(message, binary)
-
-
-def _discard(index: dict[str, dict[AuthSession, Writer]], key: str, session: AuthSession) -> None:
-    members = index.get(key)
-    if members is not None:
-        members.pop(session, None)
-        if not members:
-            del index[key]

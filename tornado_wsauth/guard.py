@@ -228,6 +228,8 @@ class Guard(Admission):
             others = auth.connections.for_user(user_id)
             for handler in others[: max(0, len(others) + 1 - auth.max_connections_per_user)]:
                 handler._wsauth_guard.close(REPLACED)
+            if auth.places is not None:
+                auth.places.claim_later(self, user_id)
         self.session = AuthSession(self.handler, self._give_writer(), auth.connections, user_id=user_id, claims=claims)
         self.handler.current_user = user
         auth.connections.add(self.session)
@@ -341,6 +343,8 @@ class Guard(Admission):
             self.session.end()
         if self.auth.pace is not None:
             self.auth.pace.forget(self)
+        if self.auth.places is not None:
+            self.auth.places.give_back(self)
         checking, self._checking = self._checking, None
         if checking is not None and checking is not asyncio.current_task():
             checking.cancel()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tornado_wsauth import binding, wire
-from tornado_wsauth.errors import TokenRejected, TokenStoreError
+from tornado_wsauth.errors import BackplaneError, TokenRejected, TokenStoreError
 from tornado_wsauth.gate import RESTART, SHUTDOWN, TOKEN_INVALID, TOO_MANY, Close
 from tornado_wsauth.tokens import TokenRecord, TokenReplay, is_well_formed
 
@@ -72,6 +72,7 @@ ORIGIN = Answer(403, "origin_not_allowed")
 CLOSING = Answer(503, "closing", {"Retry-After": "5"})
 TOO_MANY_PENDING = Answer(503, "too_many_pending", {"Retry-After": "1"})
 STORE_UNAVAILABLE = Answer(503, "store_unavailable", {"Retry-After": "5"})
+BACKPLANE_UNAVAILABLE = Answer(503, "backplane_unavailable", {"Retry-After": "5"})
 # One answer for a token that is missing, malformed, unknown, expired or used: it tells a guesser nothing.
 TOKEN = Answer(401, "token_invalid", {"WWW-Authenticate": 'Bearer realm="websocket"'}, TOKEN_INVALID)
 TOO_MANY_CONNECTIONS = Answer(429, "too_many_connections", {"Retry-After": "5"}, TOO_MANY)
@@ -122,12 +123,14 @@ async def redeem(admission: Admission, values: Sequence[bytes]) -> str:
             # Before it is spent, so that whoever is over the limit can use it when it is their turn.
             record = await auth.look_at_token(token)
             if not _broken_bonds(auth, request, record):  # else it is refused and spent below
-                _take_place(admission, record.user_id)
+                await _take_place(admission, record.user_id)
         record = await auth.redeem_token(token, spender=request.remote_ip)
     except TokenRejected as rejected:
         raise _rejected(auth, request, rejected) from None
     except TokenStoreError as error:
         raise Refused(STORE_UNAVAILABLE, detail=str(error)) from error
+    except BackplaneError as error:
+        raise Refused(BACKPLANE_UNAVAILABLE, detail=str(error)) from error
     broken = _broken_bonds(auth, request, record)
     if broken:
         detail = f"it was issued for another {' and '.join(sorted(broken))}"
@@ -135,7 +138,7 @@ async def redeem(admission: Admission, values: Sequence[bytes]) -> str:
     return record.user_id
 
 
-def _take_place(admission: Admission, user_id: str) -> None:
+async def _take_place(admission: Admission, user_id: str) -> None:
     """Raise `Refused` if ``user_id`` has as many connections as it may, those on their way included."""
     auth = admission.auth
     assert auth.max_connections_per_user is not None
@@ -143,6 +146,8 @@ def _take_place(admission: Admission, user_id: str) -> None:
     if pending + len(auth.connections.for_user(user_id)) >= auth.max_connections_per_user:
         raise Refused(TOO_MANY_CONNECTIONS, user_id=user_id)
     admission.expected = user_id  # nothing awaited since they were counted
+    if auth.places is not None and not await auth.places.claim(admission, user_id):
+        raise Refused(TOO_MANY_CONNECTIONS, user_id=user_id)
 
 
 def _broken_bonds(auth: WSAuth, request: HTTPServerRequest, record: TokenRecord) -> list[str]:

@@ -109,6 +109,14 @@ class Lifetimes:
         """End what must end by now. Called before each broadcast: a loop that is busy runs its timers late."""
         self._agenda.run()
 
+    def recheck(self) -> None:
+        """Ask about each session now, if ``still_valid`` is asked at all, and an interval later again."""
+        now = self.clock.time()
+        for live in [*self._recheck_at]:
+            self._agenda.remove(live)
+            self._recheck_at[live] = now
+            self._plan(live)
+
     def cancel(self) -> None:
         """Forget the answers of ``still_valid`` that are still to come."""
         for task in self._rechecks.values():

@@ -15,6 +15,7 @@ from tornado_wsauth import binding, log
 from tornado_wsauth.auth import WSAuth, find_auth
 from tornado_wsauth.errors import (
     AuthError,
+    BackplaneError,
     ConfigurationError,
     KeySourceError,
     TokenLimitReached,
@@ -40,8 +41,9 @@ class TokenHandler(RequestHandler):
     ``allowed_origins``, exactly one of those.
 
     Errors are ``{"error": "<code>"}``: 401 ``unauthorized``, 403 ``origin_not_allowed`` or ``xsrf_failed``, 405
-    ``method_not_allowed``, 429 ``too_many_tokens``, 503 ``store_unavailable``, ``keys_unavailable`` or ``closing``;
-    400 ``path_required`` where tokens are bound to a path and ``?path=/ws/chat`` does not name one.
+    ``method_not_allowed``, 429 ``too_many_tokens``, 503 ``store_unavailable``, ``backplane_unavailable``,
+    ``keys_unavailable`` or ``closing``; 400 ``path_required`` where tokens are bound to a path and
+    ``?path=/ws/chat`` does not name one.
 
     Asked with ``?explain=1``, the answer has ``last_failure`` as well: the reason why the user's last connection to
     this process was refused in the last ten minutes, as it stands in the log, or null. It tells a user nothing about
@@ -75,6 +77,8 @@ class TokenHandler(RequestHandler):
             self._refuse(429, "too_many_tokens", retry_after, user_id=user_id)
         except TokenStoreError as error:
             self._refuse(503, "store_unavailable", _RETRY_SOON, user_id=user_id, detail=str(error))
+        except BackplaneError as error:
+            self._refuse(503, "backplane_unavailable", _RETRY_SOON, user_id=user_id, detail=str(error))
         answer: dict[str, Any] = {"token": token, "expires_in": auth.token_ttl}
         if self.get_argument("explain", "") == "1":
             answer["last_failure"] = auth.failures.of(user_id)

@@ -1,1 +1,1 @@
-"""The servers of other libraries that ``benchmarks.fanout`` compares with ours."""
+"""The servers of other libraries that ``benchmarks.fanout`` and ``benchmarks.cluster`` compare with ours."""

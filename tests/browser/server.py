@@ -1,8 +1,9 @@
 """``python -m example_app`` with its clocks going faster, for tests: ``python -m tests.browser.server JSON OPTION…``.
 
-The JSON is an object of `make_app`'s times and intervals, and ``jwt_lifetime`` in seconds; the options are the
-example's own. Everything else is what ``__main__`` does. Each log record of the library, and each line of the access
-log, goes to the standard output as a line of JSON.
+The JSON is an object of `make_app`'s times and intervals, ``jwt_lifetime`` in seconds, and ``users``, of whom there are
+so many more, ``user-1`` and so on, with their names for passwords; with ``"page": false``, the page is not built. The
+options are the example's own. Everything else is what ``__main__`` does. Each log record of the library, and each line
+of the access log, goes to the standard output as a line of JSON.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import sys
 from typing import Any
 
 import example_app.__main__ as example
-from example_app import accounts
-from example_app.app import make_app
+from example_app import accounts, app, serving
 
 
 class Lines(logging.Handler):
@@ -32,18 +32,24 @@ class Lines(logging.Handler):
         sys.stdout.flush()
 
 
-def turn_clocks(*, jwt_lifetime: float, **times: Any) -> None:
-    """Make `example_app` hurry."""
+def change_example(
+    *, jwt_lifetime: float = accounts.JWT_LIFETIME, users: int = 0, page: bool = True, **times: Any
+) -> None:
+    """Make `example_app` hurry, let more users in, and leave the page out if it is not wanted."""
+    if not page:
+        vars(example).update(ensure_page=lambda: None)
+    accounts.USERS.update({name: name for name in (f"user-{number + 1}" for number in range(users))})
 
     class HastyAccounts(accounts.Accounts):
-        def issue_jwt(self, login: accounts.Login, lifetime: float = jwt_lifetime) -> str:
-            return super().issue_jwt(login, lifetime)
+        async def issue_jwt(self, login: accounts.Login, lifetime: float = jwt_lifetime) -> str:
+            return await super().issue_jwt(login, lifetime)
 
-    vars(example).update(Accounts=HastyAccounts, make_app=functools.partial(make_app, **times))
+    vars(app).update(Accounts=HastyAccounts)
+    vars(serving).update(make_app=functools.partial(app.make_app, **times))
 
 
 if __name__ == "__main__":
-    turn_clocks(**json.loads(sys.argv.pop(1)))
+    change_example(**json.loads(sys.argv.pop(1)))
     for name in ("tornado_wsauth", "tornado.access"):
         logging.getLogger(name).addHandler(Lines(level=logging.INFO))
     example.main()

@@ -83,7 +83,7 @@ class Site:
         self.wait_until(lambda: self.count(event, **fields) >= times, f"{times} × {event} {fields}")
 
     def status(self) -> dict[str, Any]:
-        """Return what the server says of itself: ``starts``, ``uptime``, ``online`` and ``key_id``."""
+        """Return what the server says of itself: ``starts``, ``online``, ``key_id`` and so on."""
         with urllib.request.urlopen(f"{self.url}/config.json", timeout=PATIENCE) as answer:
             status: dict[str, Any] = json.load(answer)["status"]
             return status
@@ -103,11 +103,14 @@ class Site:
         self._process.stdout.close()
 
 
-def hurried(*, jwt_lifetime: float = 60, auth_timeout: float = 2, **times: float) -> Site:
-    """Return a `Site` whose clocks go faster than those of ``python -m example_app``: seconds and milliseconds."""
+def hurried(*options: str, jwt_lifetime: float = 60, auth_timeout: float = 2, **times: float) -> Site:
+    """Return a `Site` whose clocks go faster than those of ``python -m example_app``: seconds and milliseconds.
+
+    ``options`` are further ones of the example's own.
+    """
     intervals = {"tick_interval_ms": 300, "broadcast_interval_ms": 400}
     clocks = {"jwt_lifetime": jwt_lifetime, "auth_timeout": auth_timeout, **intervals, **times}
-    return Site("tests.browser.server", json.dumps(clocks), "--grace=1")
+    return Site("tests.browser.server", json.dumps(clocks), "--grace=1", *options)
 
 
 def free_port() -> int:

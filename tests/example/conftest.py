@@ -1,4 +1,4 @@
-"""A fixture of the tests of the reference application."""
+"""Fixtures of the tests of the reference application."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tornado.ioloop import IOLoop
 
-from tests.example.site import Site
+from tests.example.site import Site, Visitor
 
 
 @pytest.fixture
@@ -23,3 +23,17 @@ def visit(io_loop: IOLoop) -> Iterator[Callable[..., Site]]:
     yield start
     for site in sites:
         io_loop.run_sync(site.close)
+
+
+@pytest.fixture
+def visitor_of(io_loop: IOLoop) -> Iterator[Callable[[int], Visitor]]:
+    """Visit an example that runs elsewhere: ``visitor = visitor_of(port)``."""
+    visitors: list[Visitor] = []
+
+    def come(port: int) -> Visitor:
+        visitors.append(Visitor(port))
+        return visitors[-1]
+
+    yield come
+    for visitor in visitors:
+        io_loop.run_sync(visitor.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable
 from typing import Any
@@ -12,26 +13,24 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from example_app.accounts import USERS, Accounts
+from example_app.accounts import USERS
 from example_app.app import make_app
+from example_app.engine import Engine, MemoryEngine
 
 SECRET = "the secret of the example's tests, which is long enough"
 FAST = 10  # milliseconds between ticks, or between broadcasts, of a test that waits for some
 NEVER = 3_600_000
 
 
-class Site:
-    """The running example, and a visitor of it."""
+class Visitor:
+    """Somebody who visits the example that listens on ``port``. Each request goes over a connection of its own."""
 
-    def __init__(self, **options: Any) -> None:
-        bound, self.port = bind_unused_port()
-        self.accounts = Accounts(SECRET)
-        self.app = make_app(self.accounts, **{"tick_interval_ms": NEVER, "broadcast_interval_ms": NEVER, **options})
-        self.app.settings["broadcaster"].start()
-        self._server = HTTPServer(self.app)
-        self._server.add_socket(bound)
+    def __init__(self, port: int) -> None:
+        self.port = port
         self._http = AsyncHTTPClient(force_instance=True)
         self._sockets: list[WebSocketClientConnection] = []
+        self.process_of: dict[WebSocketClientConnection, int] = {}
+        """Which process each socket that entered is connected to."""
 
     async def fetch(self, path: str, **options: Any) -> HTTPResponse:
         return await self._http.fetch(f"http://127.0.0.1:{self.port}{path}", raise_error=False, **options)
@@ -42,8 +41,7 @@ class Site:
 
     async def log_in(self, username: str = "alice") -> str:
         """Return the secret of a new login."""
-        body = json.dumps({"username": username, "password": USERS[username]})
-        response = await self.fetch("/login", method="POST", body=body)
+        response = await self.fetch("/login", method="POST", body=login_body(username))
         return str(json.loads(response.body)["session"])
 
     async def jwt(self, session: str, path: str = "/jwt") -> str:
@@ -72,17 +70,45 @@ class Site:
         ws = await self.connect(await self.token(jwt))
         await present(ws, jwt)
         assert (await read(ws))["type"] == "auth_ok"
-        assert (await read(ws))["event"] == "opened"
+        opened = await read(ws)
+        assert opened["event"] == "opened"
+        self.process_of[ws] = opened["process"]
         return ws
 
     async def close(self) -> None:
         for ws in self._sockets:
             ws.close()
         self._http.close()
+
+
+class Site(Visitor):
+    """The running example in this process, and a visitor of it."""
+
+    def __init__(self, engine: Engine | None = None, **options: Any) -> None:
+        bound, port = bind_unused_port()
+        super().__init__(port)
+        self.engine = engine or MemoryEngine()
+        self.app = make_app(self.engine, **{"tick_interval_ms": NEVER, "broadcast_interval_ms": NEVER, **options})
+        self._server = HTTPServer(self.app)
+        self._server.add_socket(bound)
+        self.app.settings["broadcaster"].start()
+        self._starting = asyncio.ensure_future(self.engine.ledger.start(SECRET))  # before anything comes in
+
+    async def key_id(self) -> str:
+        return (await self.engine.ledger.keys()).newest_id
+
+    async def close(self) -> None:
+        await self._starting
+        await super().close()
         self._server.stop()
         self.app.settings["broadcaster"].stop()
         await self.app.settings["wsauth"].close()
         await self._server.close_all_connections()
+
+
+def login_body(username: str) -> str:
+    """Return what is posted to log in; the further users of `tests.browser.server` have their names for passwords."""
+    return json.dumps({"username": username, "password": USERS.get(username, username)})
 
 
 async def present(ws: WebSocketClientConnection, jwt: str) -> None:

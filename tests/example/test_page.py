@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from example_app.accounts import USERS
-from example_app.app import PAGE
 from example_app.build import ensure_page
+from example_app.page import PAGE
 
 
 @pytest.fixture

@@ -171,14 +171,26 @@ def test_a_mongodb_that_is_not_there_is_an_error_at_the_start():
 
 
 @pytest.mark.page
-def test_a_missing_driver_is_an_error_that_says_what_to_install():
-    command = prepared("import sys; sys.modules['pymongo'] = None")
-    status, said = failing("--port=0", "--mongodb-uri=mongodb://127.0.0.1/", command=command)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_redis_that_is_not_there_is_an_error_at_the_start_said_once(processes):
+    status, said = failing("--port=0", "--redis-url=redis://127.0.0.1:1", f"--processes={processes}")
     assert status == 1
-    assert 'pip install "tornado_wsauth[mongo]"' in said
+    assert said.count("\n") == 1
+    assert "--redis-url" in said
 
 
 @pytest.mark.page
-@pytest.mark.parametrize("option", ["--port=65536", "--mongodb-uri=mongdb://localhost"])
+@pytest.mark.parametrize(
+    ("option", "driver", "extra"),
+    [("--mongodb-uri=mongodb://127.0.0.1/", "pymongo", "mongo"), ("--redis-url=redis://127.0.0.1/", "redis", "redis")],
+)
+def test_a_missing_driver_is_an_error_that_says_what_to_install(option, driver, extra):
+    status, said = failing("--port=0", option, command=prepared(f"import sys; sys.modules['{driver}'] = None"))
+    assert status == 1
+    assert f'pip install "tornado_wsauth[{extra}]"' in said
+
+
+@pytest.mark.page
+@pytest.mark.parametrize("option", ["--port=65536", "--mongodb-uri=mongdb://localhost", "--redis-url=localhost"])
 def test_a_wrong_option_is_exit_status_2(option):
     assert failing(option)[0] == 2

@@ -25,7 +25,9 @@ OnGap = Callable[[], Awaitable[object] | object]
 
 
 def group_channel(group: str) -> str:
-    """Return the channel of what is broadcast to ``group``."""
+    """Return the channel of what is broadcast to ``group``. Raises `TypeError` for what is no name."""
+    if not isinstance(group, str):
+        raise TypeError(f"a group is a str, not {type(group).__name__}")
     return f"group:{json.dumps(group)}"  # ASCII alone, whatever the name
 
 

@@ -13,7 +13,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from tornado_wsauth.backoff import Backoff, Seams
@@ -47,7 +47,7 @@ class EngineBackplane(Backplane):
         self.on_gap = on_gap
         self._timeout = timeout
         self._seams = seams or Seams()
-        self._process_id = secrets.token_hex(8)
+        self._process_id, self._named_in = secrets.token_hex(8), os.getpid()
         self._channels = {EVERYONE}
         self._inbox: Inbox | None = None  # from start() on
         self._receiver: Receiver | None = None
@@ -56,7 +56,9 @@ class EngineBackplane(Backplane):
         self._connected = asyncio.Event()
         self._was_connected = False
         self._cut_at: float | None = None  # on the monotonic clock
+        self._failure: BackplaneError | None = None  # why it did not connect the last time
         self._backoff = Backoff(_FIRST_DELAY, _LONGEST_DELAY, self._seams)
+        self._starting = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._never = asyncio.Event()
 
@@ -113,6 +115,7 @@ class EngineBackplane(Backplane):
     def _arrived(self, *, lost: bool) -> None:
         """Everything that was listened to arrives from now on; ``lost``: what was sent since it was cut does not."""
         self._connected.set()
+        self._failure = None
         self._backoff.failures = 0
         if self._cut_at is not None:
             logger.warning("the backplane is connected again, after %.1f s", time.monotonic() - self._cut_at)
@@ -146,6 +149,9 @@ class EngineBackplane(Backplane):
 
     @property
     def process_id(self) -> str:
+        if self._named_in != os.getpid() and not self._tasks:
+            # Made before a fork, and started after it, in each process.
+            self._process_id, self._named_in = secrets.token_hex(8), os.getpid()
         return self._process_id
 
     @property
@@ -153,18 +159,25 @@ class EngineBackplane(Backplane):
         return self._connected.is_set()
 
     async def start(self, receiver: Receiver) -> None:
-        if self._tasks:
-            self._check_process()
-            return
+        async with self._starting:
+            if self._tasks:
+                self._check_process()
+            else:
+                await self._start(receiver)
+
+    async def _start(self, receiver: Receiver) -> None:
         self._started_in = os.getpid()
         self._receiver = receiver
-        self._inbox = Inbox(self._process_id, receiver, self._channels)
+        self._inbox = Inbox(self.process_id, receiver, self._channels)
         await self._answer(self._open())
         await self._answer(self._beat())
         create = asyncio.get_running_loop().create_task
         self._tasks = [create(self._keep_receiving()), create(self._keep_beating())]
         try:
             await self._answer(self._wait_until_connected())
+        except BackplaneError as error:
+            await self._stop()
+            raise self._failure or error from None
         except BaseException:
             await self._stop()
             raise
@@ -172,7 +185,10 @@ class EngineBackplane(Backplane):
     async def close(self) -> None:
         if not self._tasks:
             return
-        await self._outbox.flush()
+        if self._started_in != os.getpid():
+            self._tasks = []  # the parent's, and so is what the engine has
+            return
+        await self._outbox.close(self._timeout)
         await self._stop()
         with contextlib.suppress(BackplaneError):  # then it is for the others to notice
             await self._answer(self._leave())
@@ -223,16 +239,17 @@ class EngineBackplane(Backplane):
                 await self._receive()
             except Exception as error:
                 self._cut(error)
+            delay = self._backoff.delay()
             self._backoff.failures += 1
-            await self._seams.pause(self._backoff.delay(), self._never)
+            await self._seams.pause(delay, self._never)
 
     def _cut(self, error: Exception) -> None:
+        failure = self._failure = self._translate(error)
+        if failure is None:
+            logger.error("the backplane stopped receiving", exc_info=error)
         if self._connected.is_set():
             self._connected.clear()
             self._cut_at = time.monotonic()
-            failure = self._translate(error)
-            if failure is None:
-                logger.error("the backplane stopped receiving", exc_info=error)
             logger.warning(
                 "the backplane is cut off (%s): this process reaches its own clients only, until it is connected again",
                 failure or type(error).__name__,
@@ -241,17 +258,20 @@ class EngineBackplane(Backplane):
     async def _keep_beating(self) -> None:
         while True:
             await self._seams.pause(HEARTBEAT, self._never)
-            with contextlib.suppress(BackplaneError):
+            try:
                 if not await self._answer(self._beat()):
                     logger.warning("the other processes took this one for dead; it claims its users' places again")
                     self._tell("forgotten")
+            except BackplaneError as error:
+                logger.debug("no sign of life went out: %s", error)
+            except Exception:
+                logger.exception("no sign of life went out")
 
     async def _stop(self) -> None:
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks, again_after=1)
         self._connected.clear()
+        self._was_connected, self._cut_at = False, None
 
     def _check_process(self) -> None:
         if self._started_in != os.getpid():
@@ -268,3 +288,16 @@ class EngineBackplane(Backplane):
         self._check_started()
         if not self._connected.is_set():
             raise BackplaneError("the backplane is cut off")
+
+
+async def end(tasks: Sequence[asyncio.Task[Any]], *, again_after: float) -> None:
+    """Cancel ``tasks`` until they have ended, whatever with; again when they have not after that many seconds.
+
+    Before Python 3.12, `asyncio.wait_for` may swallow a cancellation, and drivers use it.
+    """
+    ending: Collection[asyncio.Task[Any]] = tasks
+    while ending:
+        for task in ending:
+            task.cancel()
+        _, ending = await asyncio.wait(ending, timeout=again_after)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 MOST_BYTES = 8 * 2**20
 """The longest message, as JSON; MongoDB's documents end at 16 MiB."""
 
+MOST_DEPTH = 100
+"""How deeply a message may be nested: whoever reads it, deep in some stack, must be able to."""
+
 _VERSION = 1
 
 
@@ -25,6 +28,11 @@ class Parcel(NamedTuple):
     channel: str
     text: str
     """The message as JSON, in ASCII."""
+
+    @property
+    def size(self) -> int:
+        """Roughly how many bytes it takes in an envelope."""
+        return len(self.channel) + len(self.text)
 
 
 class Envelope(NamedTuple):
@@ -36,7 +44,11 @@ class Envelope(NamedTuple):
 
 
 def wrap(channel: str, message: Mapping[str, Any]) -> Parcel:
-    """Write ``message``. Raises `TypeError` or `ValueError` for what is not JSON, `ValueError` for what is too long."""
+    """Write ``message``. Raises `TypeError` for no JSON object, and `ValueError` for one that is too long or deep."""
+    if not isinstance(message, dict):
+        raise TypeError(f"a message between processes is a dict, not {type(message).__name__}")
+    if _is_deeper(message, MOST_DEPTH):
+        raise ValueError(f"a message between processes is nested at most {MOST_DEPTH} deep")
     text = json.dumps(message, separators=(",", ":"), allow_nan=False)
     if len(text) > MOST_BYTES:
         raise ValueError(f"a message of {len(text)} bytes is too long for the backplane: at most {MOST_BYTES}")
@@ -52,7 +64,8 @@ def seal(sender: str, seq: int, parcels: Iterable[Parcel]) -> str:
 def unseal(text: str | bytes) -> Envelope:
     """Read an envelope. Raises `ValueError` for what is none."""
     try:
-        found = json.loads(text)
+        # Decoded first: json would look for the encoding of each.
+        found = json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     match found:
@@ -61,8 +74,19 @@ def unseal(text: str | bytes) -> Envelope:
     raise ValueError("it is no envelope of this version")
 
 
-def _is_message(pair: object) -> bool:
-    match pair:
-        case [str(), dict()]:
-            return True
+def _is_deeper(value: object, depth: int) -> bool:
+    match value:
+        case dict():
+            return depth == 0 or any(_is_deeper(member, depth - 1) for member in value.values())
+        case list() | tuple():
+            return depth == 0 or any(_is_deeper(member, depth - 1) for member in value)
     return False
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _is_message(pair: object) -> bool:
+    # No pattern: this is done for each message that any process sends.
+    return type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is dict

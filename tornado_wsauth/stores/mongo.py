@@ -1,37 +1,28 @@
 """Connection tokens in MongoDB, for any number of processes. The only store module that imports a MongoDB driver.
 
-Applications name `MongoTokenStore`, and only then is this module loaded. It needs PyMongo; Motor collections are
-served as they are, and Motor itself is never imported.
+Applications name `MongoTokenStore`, and only then is this module loaded.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import math
-import sys
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, Protocol, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenStoreError, WSAuthError
+from tornado_wsauth.drivers.mongo import Calls, Indexes, check_collection, twice
+from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenStoreError
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.tokens import TokenRecord, hash_token, new_token
 
-logger = logging.getLogger("tornado_wsauth")
-
 T = TypeVar("T")
-
-_MOTOR_COLLECTIONS = {("motor.motor_tornado", "MotorCollection"), ("motor.motor_asyncio", "AsyncIOMotorCollection")}
 
 # Matches tokens that can be redeemed. $$NOW is the server's clock: one clock for every process, and the TTL sweep,
 # which is up to a minute late, decides nothing.
@@ -62,17 +53,14 @@ class MongoTokenStore(TokenStore):
     """
 
     def __init__(self, collection: MongoCollection, *, timeout: float = 5.0) -> None:
-        _check_collection(collection)
+        check_collection(collection, "MongoTokenStore")
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool):
             raise ConfigurationError(f"MongoTokenStore(timeout={timeout!r}): must be seconds; 5.0 is the default")
         if not 0 < timeout < math.inf:
             raise ConfigurationError(
                 f"MongoTokenStore(timeout={timeout}): must be positive and finite; 5.0 is the default"
             )
-        self._timeout = timeout
-        # PyMongo's coroutines are not cancelled on Python 3.11, but left to come to their end: wait_for() can lose a
-        # cancellation there, and with it one of the driver's locks, for ever.
-        self._cancels = sys.version_info >= (3, 12) or not isinstance(collection, AsyncCollection)
+        self._calls = Calls(collection, timeout)
         self._tokens = collection.with_options(
             codec_options=CodecOptions(tz_aware=True),
             read_preference=ReadPreference.PRIMARY,
@@ -87,7 +75,7 @@ class MongoTokenStore(TokenStore):
         Safe to call more than once and from several processes at a time. Raises `TokenStoreError` when MongoDB
         does not answer, and for an index in the way that only a person can decide about.
         """
-        await self._answer(self._prepare_indexes_again())
+        await self._answer(twice(self._prepare_indexes))
 
     async def issue(
         self,
@@ -180,108 +168,18 @@ class MongoTokenStore(TokenStore):
 
     async def _answer(self, operation: Coroutine[Any, Any, T], key: str = "") -> T:
         """Bound ``operation`` by the timeout and turn every way of not answering into `TokenStoreError`."""
-        # The driver gives up first, with an error that says what it waited for. What it does not bound (DNS, Motor's
-        # queue for a thread) the outer timeout does.
-        task = asyncio.ensure_future(self._within_timeout(operation))
-        task.add_done_callback(_retrieve)
-        done, _ = await asyncio.wait({task}, timeout=self._timeout)
-        if not done:
-            if self._cancels:
-                task.cancel()
-                await asyncio.wait({task}, timeout=self._timeout * 0.1)
-            raise TokenStoreError(f"MongoDB did not answer within {self._timeout} seconds")
         try:
-            return task.result()
-        except WSAuthError:
-            raise
+            return await self._calls.answer(operation)
+        except TimeoutError:
+            raise TokenStoreError(f"MongoDB did not answer within {self._calls.timeout} seconds") from None
         except PyMongoError as error:
-            if error.timeout:
-                message = f"MongoDB did not answer within {self._timeout} seconds ({type(error).__name__})"
-            else:
-                message = f"MongoDB failed: {_describe(error)}"
+            message = self._calls.explain(error)
             if key and key in str(error):
                 # A server names the _id of a document it refuses. The hash opens nothing, yet it stays out of logs.
                 raise TokenStoreError(message) from None
             raise TokenStoreError(message) from error
 
-    async def _within_timeout(self, operation: Coroutine[Any, Any, T]) -> T:
-        with pymongo.timeout(self._timeout * 0.9):
-            return await operation
-
-    async def _prepare_indexes_again(self) -> None:
-        try:
-            await self._prepare_indexes()
-        except ServerSelectionTimeoutError:
-            raise
-        except AutoReconnect:  # the driver does not retry createIndexes and collMod, and both may be repeated
-            await self._prepare_indexes()
-
     async def _prepare_indexes(self) -> None:
-        indexes = await self._tokens.index_information()
-        by_expiry = [name for name, index in indexes.items() if _is_on(index, "expires_at")]
-        for name in by_expiry:
-            await self._repair_ttl_index(name, indexes[name])
-        if not by_expiry:
-            await self._create_index("expires_at", expireAfterSeconds=0)
-        if not any(_is_on(index, "user_id") for index in indexes.values()):
-            await self._create_index("user_id")
-
-    async def _create_index(self, field: str, **options: Any) -> None:
-        try:
-            await self._tokens.create_index(field, **options)
-        except OperationFailure as error:
-            raise TokenStoreError(
-                f"cannot create the index on {field} of {self._tokens.full_name}, {_describe(error)}:"
-                " drop the index in its way, or grant createIndex"
-            ) from error
-
-    async def _repair_ttl_index(self, name: str, index: Mapping[str, Any]) -> None:
-        namespace = self._tokens.full_name
-        advice = f"drop the index {name!r} of {namespace} (start() creates the right one), or use another collection"
-        for obstacle in ("unique", "partialFilterExpression"):
-            if index.get(obstacle):
-                raise TokenStoreError(f"an index on expires_at must not have {obstacle}: {advice}")
-        seconds = index.get("expireAfterSeconds")
-        if seconds == 0:
-            return
-        change = {"name": name, "expireAfterSeconds": 0}
-        try:
-            await self._tokens.database.command(
-                "collMod", self._tokens.name, index=change, writeConcern={"w": "majority"}
-            )
-        except OperationFailure as error:
-            raise TokenStoreError(f"cannot set expireAfterSeconds to 0, {_describe(error)}: {advice}") from error
-        logger.warning(
-            "the index %r of %s had expireAfterSeconds=%s; changed to 0, so that tokens are swept when they expire",
-            name,
-            namespace,
-            seconds,
-        )
-
-
-def _retrieve(task: asyncio.Future[Any]) -> None:
-    """Look at the outcome of what nobody waits for any more, so that asyncio does not complain that nobody did."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _is_on(index: Mapping[str, Any], field: str) -> bool:
-    """Say whether ``index``, as ``index_information()`` describes it, is an ordinary one on ``field`` alone."""
-    return index["key"] in ([(field, 1)], [(field, -1)])
-
-
-def _describe(error: PyMongoError) -> str:
-    """Name the error without its text, in which a server may quote a document."""
-    details = getattr(error, "details", None) or {}
-    code = details.get("codeName") or getattr(error, "code", None)
-    return f"{type(error).__name__} ({code})" if code else type(error).__name__
-
-
-def _check_collection(collection: object) -> None:
-    classes = {(cls.__module__, cls.__name__) for cls in type(collection).__mro__}
-    if isinstance(collection, AsyncCollection) or classes & _MOTOR_COLLECTIONS:
-        return
-    given = f"{type(collection).__module__}.{type(collection).__qualname__}"
-    wanted = "must be a collection of pymongo.AsyncMongoClient, such as AsyncMongoClient(uri).mydb.ws_tokens"
-    why = ", because a synchronous one blocks the event loop" if isinstance(collection, Collection) else ""
-    raise ConfigurationError(f"MongoTokenStore(collection=<{given}>): {wanted}{why}; Motor's are served too")
+        indexes = Indexes(self._tokens, TokenStoreError, "another collection")
+        await indexes.ensure_ttl("expires_at", 0, "tokens are swept when they expire")
+        await indexes.ensure("user_id")

@@ -5,26 +5,18 @@ Applications name `RedisTokenStore`, and only then is this module loaded.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
+from tornado_wsauth.drivers.redis import Caller, check_client, check_timeout, text
 from tornado_wsauth.errors import ConfigurationError, TokenLimitReached, TokenRejected, TokenStoreError
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.tokens import TokenRecord, hash_token, new_token
-
-T = TypeVar("T")
-
-_OLDEST_SERVER = (7, 0)
-_CALLS_AT_ONCE = 50  # the driver has a hundred connections unless told otherwise, and raises for one more
 
 # Each of the three calls reads and writes more than one thing, which no single command of Redis does. A script is
 # atomic, and goes by the server's clock: one clock for every process. Each may be sent twice, because the answer to the
@@ -91,33 +83,21 @@ class RedisTokenStore(TokenStore):
     """
 
     def __init__(self, redis: Redis | RedisCluster, *, prefix: str = "{wsauth}:", timeout: float = 5.0) -> None:
-        if not isinstance(redis, (Redis, RedisCluster)):
-            given = f"{type(redis).__module__}.{type(redis).__qualname__}"
-            raise ConfigurationError(
-                f"RedisTokenStore(redis=<{given}>): must be a redis.asyncio.Redis, such as"
-                ' redis.asyncio.Redis.from_url("redis://localhost"); a synchronous one blocks the event loop'
-            )
+        check_client("RedisTokenStore", redis)
         if not isinstance(prefix, str) or not re.search(r"\{[^}]+\}", prefix):
             raise ConfigurationError(
                 f'RedisTokenStore(prefix={prefix!r}): must have a hash tag in it; "{{wsauth}}:" is the default'
             )
-        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not 0 < timeout < math.inf:
-            raise ConfigurationError(f"RedisTokenStore(timeout={timeout!r}): must be positive; 5.0 is the default")
-        self._redis = redis
+        check_timeout("RedisTokenStore", timeout)
         self._prefix = prefix
-        self._timeout = timeout
-        self._places = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._caller = Caller("RedisTokenStore", redis, timeout, TokenStoreError)
         self._issue = redis.register_script(_ISSUE)
         self._redeem = redis.register_script(_REDEEM)
         self._revoke = redis.register_script(_REVOKE)
 
     async def start(self) -> None:
         """Check that Redis answers and is recent enough. Raises `TokenStoreError` if not."""
-        info: Mapping[str, Any] = await self._answer(lambda: self._redis.info("server"))
-        version = str(info.get("redis_version", ""))
-        numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
-        if tuple(numbers) < _OLDEST_SERVER:
-            raise TokenStoreError(f"Redis {version} is too old: RedisTokenStore needs 7.0")
+        await self._caller.answer(self._caller.check_server)
 
     async def issue(
         self,
@@ -134,7 +114,7 @@ class RedisTokenStore(TokenStore):
         if context is not None:
             arguments.append(json.dumps(context))
         keys = [f"{self._prefix}token:{key}", f"{self._prefix}held:{user_id}"]
-        if not await self._answer(lambda: self._issue(keys=keys, args=arguments)):
+        if not await self._caller.answer(lambda: self._issue(keys=keys, args=arguments)):
             raise TokenLimitReached(f"the user already holds {max_live} live tokens")
         return token
 
@@ -145,8 +125,8 @@ class RedisTokenStore(TokenStore):
         if spender is not None:
             arguments.append(spender)
         keys = [f"{self._prefix}token:{key}"]
-        found = await self._answer(lambda: self._redeem(keys=keys, args=arguments))
-        user_id, created_at, expires_at, context, spent, spent_by = map(_text, found)
+        found = await self._caller.answer(lambda: self._redeem(keys=keys, args=arguments))
+        user_id, created_at, expires_at, context, spent, spent_by = map(text, found)
         if user_id is None or created_at is None or expires_at is None:
             raise TokenRejected("unknown")
         if spent is not None:
@@ -161,22 +141,4 @@ class RedisTokenStore(TokenStore):
     async def revoke_user(self, user_id: str) -> int:
         """Delete the user's live tokens and return their number; see `TokenStore.revoke_user`."""
         keys = [f"{self._prefix}held:{user_id}"]
-        return int(await self._answer(lambda: self._revoke(keys=keys, args=[self._prefix])))
-
-    async def _answer(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Bound ``call()`` by the timeout and turn every way of not answering into `TokenStoreError`."""
-        try:
-            async with asyncio.timeout(self._timeout), self._places:
-                try:
-                    return await call()
-                except RedisConnectionError:
-                    return await call()
-        except TimeoutError:
-            raise TokenStoreError(f"Redis did not answer within {self._timeout} seconds") from None
-        except (RedisError, OSError) as error:
-            # Without its text, and as no cause: a server quotes arguments, and they have user ids and hashes.
-            raise TokenStoreError(f"Redis failed: {type(error).__name__}") from None
-
-
-def _text(value: bytes | str | None) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
+        return int(await self._caller.answer(lambda: self._revoke(keys=keys, args=[self._prefix])))

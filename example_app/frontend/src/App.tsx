@@ -13,6 +13,7 @@ export function App() {
   const [status, setStatus] = useState<Status | null>(null);
   const [isUnreachable, setUnreachable] = useState(false);
   const [logins, setLogins] = useState<Record<Side, Login | null>>({ left: null, right: null });
+  const [servedBy, setServedBy] = useState<Record<Side, number | null>>({ left: null, right: null });
   const [slowMotion, setSlowMotion] = useState(false);
 
   const refresh = useCallback(async () => {
@@ -59,6 +60,7 @@ export function App() {
 
         <ServerCard
           status={status}
+          servedBy={servedBy}
           isUnreachable={isUnreachable}
           login={logins.left ?? logins.right}
           refresh={refresh}
@@ -78,6 +80,7 @@ export function App() {
                   slowMotion={slowMotion}
                   onStatus={setStatus}
                   onReady={refresh}
+                  onServedBy={(process) => setServedBy((before) => ({ ...before, [side]: process }))}
                 />
               ))}
         </div>

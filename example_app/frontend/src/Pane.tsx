@@ -21,9 +21,10 @@ interface Props {
   readonly slowMotion: boolean;
   readonly onStatus: (status: Status) => void;
   readonly onReady: () => void;
+  readonly onServedBy: (process: number | null) => void;
 }
 
-export function Pane({ side, config, suggestedUser, login, onLogin, slowMotion, onStatus, onReady }: Props) {
+export function Pane({ side, config, suggestedUser, login, onLogin, slowMotion, ...listeners }: Props) {
   const title = side === "left" ? "Left" : "Right";
   const [notice, setNotice] = useState("");
   const section = useRef<HTMLElement>(null);
@@ -33,7 +34,7 @@ export function Pane({ side, config, suggestedUser, login, onLogin, slowMotion, 
   };
   const isLeaving = useRef(false);
   const onLoggedOut = (why: string) => logged(null, isLeaving.current ? "" : why);
-  const pane = usePane({ login, slowMotion, onStatus, onReady, onLoggedOut });
+  const pane = usePane({ login, slowMotion, onLoggedOut, ...listeners });
   useFocusKept(section, login);
 
   const leave = async (where: "everywhere" | "here") => {

@@ -9,20 +9,21 @@ import { useNow } from "./useNow";
 
 interface Props {
   readonly status: Status | null;
+  /** Which process each pane is connected to. */
+  readonly servedBy: Readonly<Record<string, number | null>>;
   readonly isUnreachable: boolean;
   /** Who asks for it; null: nobody is logged in. */
   readonly login: Login | null;
   readonly refresh: () => Promise<void>;
 }
 
-export function ServerCard({ status, isUnreachable, login, refresh }: Props) {
+export function ServerCard({ status, servedBy, isUnreachable, login, refresh }: Props) {
   const [said, setSaid] = useState("");
 
-  const order = async (what: (login: Login) => Promise<void>, done: string) => {
+  const order = async (what: (login: Login) => Promise<string>) => {
     if (login === null) return;
     try {
-      await what(login);
-      setSaid(done);
+      setSaid(await what(login));
       await refresh();
     } catch (error) {
       setSaid(error instanceof LoggedOut ? "That login has ended. Log in again." : "The server did not answer.");
@@ -32,19 +33,19 @@ export function ServerCard({ status, isUnreachable, login, refresh }: Props) {
   return (
     <section className="card server" aria-labelledby="server-title">
       <h2 id="server-title">The server</h2>
-      <Facts status={status} />
+      <Facts status={status} servedBy={servedBy} />
       <div className="actions">
         <Action
           isPossible={login !== null}
           describedBy="rotate-why"
-          onClick={() => void order(rotateKeys, "New JWTs are signed with a new key. Live connections go on.")}
+          onClick={() => void order(rotate)}
         >
           Rotate keys
         </Action>
         <Action
           isPossible={login !== null}
           describedBy="restart-why"
-          onClick={() => void order(restartServer, "The server restarts: 1012 for everyone, and a return at random.")}
+          onClick={() => void order(restart)}
         >
           Restart server
         </Action>
@@ -59,14 +60,24 @@ export function ServerCard({ status, isUnreachable, login, refresh }: Props) {
           <b>Rotate:</b> the key before stays good for the JWTs that are out; older ones are refused with 4401.
         </span>{" "}
         <span id="restart-why">
-          <b>Restart:</b> both clients see 1012, wait a random moment, and come back with a new token and JWT.
+          <b>Restart:</b> the clients of the process see 1012, wait a random moment, and come back with a new token and
+          JWT.
         </span>
       </p>
     </section>
   );
 }
 
-function Facts({ status }: { readonly status: Status | null }) {
+async function rotate(login: Login): Promise<string> {
+  await rotateKeys(login);
+  return "New JWTs are signed with a new key. Live connections go on.";
+}
+
+async function restart(login: Login): Promise<string> {
+  return `Process ${await restartServer(login)} restarts: 1012 for all of its clients, and a return at random.`;
+}
+
+function Facts({ status, servedBy }: Pick<Props, "status" | "servedBy">) {
   const now = useNow(1_000);
   const [heardAt, setHeardAt] = useState(now);
   useEffect(() => setHeardAt(Date.now()), [status]);
@@ -74,7 +85,11 @@ function Facts({ status }: { readonly status: Status | null }) {
   return (
     <dl className="facts">
       <div>
-        <dt>Start</dt>
+        <dt>Processes</dt>
+        <dd data-testid="processes">{status === null ? "…" : describe(status.processes, servedBy)}</dd>
+      </div>
+      <div>
+        <dt>{status === null || status.processes === 1 ? "Start" : `Start of process ${status.process}`}</dt>
         <dd data-testid="starts">{status === null ? "…" : `#${status.starts}`}</dd>
       </div>
       <div>
@@ -91,4 +106,9 @@ function Facts({ status }: { readonly status: Status | null }) {
       </div>
     </dl>
   );
+}
+
+function describe(processes: number, servedBy: Props["servedBy"]): string {
+  const panes = Object.entries(servedBy).flatMap(([side, process]) => (process === null ? [] : `${side} ${process}`));
+  return processes === 1 || panes.length === 0 ? `${processes}` : `${processes} (${panes.join(", ")})`;
 }

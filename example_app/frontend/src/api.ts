@@ -9,8 +9,13 @@ export interface Login {
   readonly sessionId: string;
 }
 
-/** What the server says of itself, here and in each broadcast. `uptime` is in seconds. */
+/**
+ * What one of the server's processes says of itself and of them all, here and in each broadcast: `starts` and `uptime`,
+ * in seconds, are its own.
+ */
 export interface Status {
+  readonly process: number;
+  readonly processes: number;
   readonly starts: number;
   readonly uptime: number;
   readonly online: number;
@@ -58,8 +63,9 @@ export async function rotateKeys(login: Login): Promise<void> {
   await post("/demo/rotate-keys", login);
 }
 
-export async function restartServer(login: Login): Promise<void> {
-  await post("/demo/restart", login);
+/** Returns which of the server's processes restarts. */
+export async function restartServer(login: Login): Promise<number> {
+  return (await (await post("/demo/restart", login)).json()).process;
 }
 
 async function post(path: string, login: Login, signal?: AbortSignal): Promise<Response> {

@@ -19,6 +19,8 @@ export interface PaneOptions {
   readonly onLoggedOut: (why: string) => void;
   readonly onStatus: (status: Status) => void;
   readonly onReady: () => void;
+  /** Called with the process that serves this client; null: none does. */
+  readonly onServedBy: (process: number | null) => void;
 }
 
 export interface Pane {
@@ -39,7 +41,7 @@ export interface Pane {
   attempt(plan: Plan): void;
 }
 
-export function usePane({ login, slowMotion, onLoggedOut, onStatus, onReady }: PaneOptions): Pane {
+export function usePane({ login, slowMotion, onLoggedOut, onStatus, onReady, onServedBy }: PaneOptions): Pane {
   const [log, dispatch] = useReducer(reduce, EMPTY);
   const [wanted, setWanted] = useState<string | null>(null); // the login that is to be connected; never the next one
   const [jwtLifetime, setJwtLifetime] = useState(60);
@@ -67,7 +69,10 @@ export function usePane({ login, slowMotion, onLoggedOut, onStatus, onReady }: P
       else if (step !== "renew") dispatch({ type: "step", at: Date.now(), step, clock: performance.now() });
     },
     onState: (state, made) => {
-      if (state !== "ready") return;
+      if (state !== "ready") {
+        onServedBy(null);
+        return;
+      }
       dispatch(noteOf("ready", `Let in as ${made.session?.userId}.`));
       rejoin(made, groups);
       onReady();
@@ -79,6 +84,7 @@ export function usePane({ login, slowMotion, onLoggedOut, onStatus, onReady }: P
     onMessage: (data) => {
       const message = JSON.parse(data);
       if (message.type === "broadcast") onStatus(message);
+      if (message.type === "session") onServedBy(message.process);
       if (message.type === "pong") backstage.hearPong(message.id);
       else dispatch({ type: "message", at: Date.now(), kind: message.type, text: wordsOf(message) });
     },
@@ -149,7 +155,10 @@ function wordsOf(message: Record<string, any> & { type: Kind }): string {
     case "tick":
       return `number ${message.number} of this connection`;
     case "broadcast":
-      return `${message.online} online, ${message.key_id}, up ${formatDuration(message.uptime)}`;
+      return [
+        `${message.online} online, ${message.key_id}`,
+        `process ${message.process} up ${formatDuration(message.uptime)}`,
+      ].join(", ");
     case "group":
       return `${message.from} to ${message.group}: ${message.message}`;
     case "session":

@@ -1,0 +1,1 @@
+"""What the modules that share a driver have in common."""
