@@ -219,7 +219,7 @@ async def test_a_process_that_is_cut_off_for_ten_seconds_goes_on_and_catches_up(
         # Local delivery went on: bob saw what his own process sent meanwhile, at once.
         number = publishers[1].sent[-1][0]
         await seen_by(there, bob, number)
-        assert time.monotonic() - publishers[1].sent[number][1] < 0.5
+        assert time.monotonic() - publishers[1].sent[number][1] < 1
         proxy.join()
         joined_at = time.monotonic()
         await until(lambda: there.auth.backplane.is_connected)
@@ -277,7 +277,7 @@ async def test_an_engine_that_hangs_stops_nobody_and_nothing_comes_twice(engine_
         while time.monotonic() < hung_at + 3:
             number = publisher.sent[-1][0]
             await seen_by(first, alice, number)
-            assert time.monotonic() - publisher.sent[number][1] < 0.5
+            assert time.monotonic() - publisher.sent[number][1] < 1
             await asyncio.sleep(0.01)
         engine_server.signal(signal.SIGCONT)
         await publisher.stop()
@@ -295,11 +295,11 @@ async def test_a_slow_engine_delays_other_processes_and_not_ones_own(engine_serv
     kind, prefix = engine_server.kind, new_prefix()
     first, second = [await start(kind, engine_server.url(proxy.port), prefix) for _ in range(2)]
     async with watching(first, "alice") as [alice], watching(second, "bob") as [bob]:
-        proxy.delay = 0.2
+        proxy.delay = 0.5
         publisher = Publisher(first, pause=0.02)
         for number in (10, 20, 30):
             await seen_by(first, alice, number)
-            assert time.monotonic() - publisher.sent[number][1] < 0.15
+            assert time.monotonic() - publisher.sent[number][1] < 0.4, "sooner than the engine could"
         last = await publisher.stop()
         await seen_by(first, bob, last)
         assert of(first, bob) == of(first, alice) == [*range(last + 1)], "all of them, in order"

@@ -22,7 +22,7 @@ from tornado_wsauth import TokenStore, WSAuth
 
 pytestmark = [pytest.mark.outages, pytest.mark.parametrize("kind", ENGINES)]
 
-INTERVAL = 0.3  # seconds between two ticks
+INTERVAL = 0.5  # seconds between two ticks
 
 
 class Process:
@@ -163,7 +163,7 @@ async def test_one_of_three_processes_ticks_and_another_takes_over_when_it_is_ki
             killed_at = time.monotonic()
             await holder.kill()
             await until(lambda: ticks(elsewhere)[-1][1] != holder.pid)
-            assert ticks(elsewhere)[-1][0] - killed_at < 2 * INTERVAL + 0.1  # the last is for a busy machine
+            assert ticks(elsewhere)[-1][0] - killed_at < 2 * INTERVAL + 0.25  # the last is for a busy machine
             count = len(ticks(elsewhere))
             await until(lambda: len(ticks(elsewhere)) > count + 5)
     check_spacing(ticks(elsewhere))
@@ -176,7 +176,7 @@ async def test_a_holder_that_was_paused_beyond_its_lease_ticks_for_no_instant_of
         store = engine.tokens()
         async with watching(store, ["alice"] * 2, lambda number: [started[number].port]) as viewers:
             await until(lambda: all(len(ticks(viewer)) > 3 for viewer in viewers))
-            for _ in range(3):
+            for _ in range(2):
                 holder = next(process for process in started if process.pid == ticks(viewers[0])[-1][1])
                 elsewhere = next(viewer for viewer in viewers if viewer.at_port != holder.port)
                 holder.signal(signal.SIGSTOP)

@@ -235,7 +235,7 @@ class WSAuth(Reach):
         self.ending: set[Guard] = set()
         """The connections that we have closed and whose clients have not left yet. The guard keeps it."""
         self._background: set[asyncio.Future[Any]] = set()
-        self._start_tokens = Once(self.tokens.start)
+        self._start_tokens = Once(lambda: self.tokens.start())
         self._warned_of_pings = False
         redact_in_tornado_logs(token_param)
 

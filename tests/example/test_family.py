@@ -17,6 +17,7 @@ from tornado.httpclient import HTTPError
 from tests.example.several import PATIENCE, USERS, Several, is_alive, option_for
 from tests.example.site import Visitor
 from tests.example.test_process import failing
+from tests.mongod import is_stopped
 from tornado_wsauth.client import TryLater, connect
 from tornado_wsauth.cluster import ANSWER_WITHIN
 
@@ -147,10 +148,15 @@ def test_a_second_signal_ends_all_at_once(start):
     two = start("redis", grace=60)
     for pid in (children := two.children()):
         os.kill(pid, signal.SIGSTOP)
+    two.wait_until(lambda: all(map(has_stopped, children)), "the stop")  # else SIGTERM may come before it
     two.parent.send_signal(signal.SIGTERM)
     two.wait_until(lambda: all(map(is_told, children)), "the first signal")
     assert two.stop() == 0
     assert not any(map(is_alive, children))
+
+
+def has_stopped(pid: int) -> bool:
+    return all(map(is_stopped, Path(f"/proc/{pid}/task").iterdir()))
 
 
 def is_told(pid: int) -> bool:

@@ -43,13 +43,24 @@ async def enter_elsewhere(visitor: Visitor, username: str, *avoided: int) -> tup
 
 
 async def enter_everywhere(visitor: Visitor, processes: int, least: int) -> list[WebSocketClientConnection]:
-    """Return sockets to all processes, ``least`` or more: no more than three of a user."""
+    """Return sockets to all processes, ``least`` of them or more: no more than three of a user.
+
+    Which process takes a connection is the kernel's choice, so whoever comes to one that has a socket tries again.
+    """
     sockets: list[WebSocketClientConnection] = []
-    for username in itertools.islice(itertools.cycle(USERS), 3 * len(USERS)):
-        if len(sockets) >= least and len({visitor.process_of[ws] for ws in sockets}) == processes:
-            break
-        sockets.append(await visitor.enter(username))
-    assert {visitor.process_of[ws] for ws in sockets} == set(range(1, processes + 1))
+    users = itertools.cycle(USERS)
+    user = next(users)
+    while {visitor.process_of[ws] for ws in sockets} != set(range(1, processes + 1)):
+        ws = await visitor.enter(user)
+        if visitor.process_of[ws] in {visitor.process_of[other] for other in sockets}:
+            ws.close()
+            while await ws.read_message() is not None:
+                pass
+        else:
+            sockets.append(ws)
+            user = next(users)
+    while len(sockets) < min(least, 3 * len(USERS)):
+        sockets.append(await visitor.enter(next(users)))
     return sockets
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import sys
@@ -118,12 +119,16 @@ def tasks() -> int:
     return len(asyncio.all_tasks())
 
 
-def file_descriptors() -> int:
-    """Return how many files and sockets this process has open; always 0 where that cannot be known."""
-    try:
-        return len(os.listdir("/proc/self/fd"))
-    except FileNotFoundError:
-        return 0
+def open_files() -> set[str]:
+    """Return the files and sockets that this process has open; always none where that cannot be known.
+
+    Which, and not how many: what a test before this one has left may be closed at any time.
+    """
+    found: set[str] = set()
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+    return found
 
 
 def alive() -> list[Any]:
@@ -147,21 +152,23 @@ class Baseline:
 
     server: Server
     counts: tuple[int, ...] = field(init=False)
+    open_files: set[str] = field(init=False)
     alive: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.counts = self.now()
+        self.open_files = open_files()
         self.alive = len(alive())
 
     def now(self) -> tuple[int, ...]:
         auth = self.server.auth
-        return (len(auth.pending), len(auth.connections), timers(), tasks(), file_descriptors())
+        return (len(auth.pending), len(auth.connections), timers(), tasks())
 
     async def is_back(self) -> None:
         """Wait until nothing is left of the attack: no connection, timer, task, file descriptor, handler, guard."""
         auth = self.server.auth
         await until(lambda: (len(auth.pending), len(auth.connections)) == self.counts[:2])
-        await until(lambda: self.now() == self.counts)
+        await until(lambda: self.now() == self.counts and open_files() <= self.open_files)
         await settle()
         assert len(alive()) == self.alive
 
