@@ -116,13 +116,13 @@ def start(io_loop: Any, serve: Callable[..., Server]) -> Iterator[Callable[..., 
     """Start a process: ``process = await start("redis", url, prefix)``."""
     processes: list[Process] = []
 
-    async def start_one(kind: str, url: str, prefix: str, **options: Any) -> Process:
+    async def start_one(kind: str, url: str, prefix: str, *, answers_within: float = 2.0, **options: Any) -> Process:
         class Chat(Echo):
             pass
 
         gaps: list[float] = []
         engine = Engine(kind, url, prefix)
-        backplane = engine.backplane(timeout=2.0, on_gap=lambda: gaps.append(time.monotonic()))
+        backplane = engine.backplane(timeout=answers_within, on_gap=lambda: gaps.append(time.monotonic()))
         auth = make_auth(backplane=backplane, max_tokens_per_user=10_000, **options)
         await auth.start()
         processes.append(Process(auth, serve(Chat, auth), engine, gaps))
@@ -238,7 +238,9 @@ async def test_a_process_that_is_cut_off_for_ten_seconds_goes_on_and_catches_up(
         if kind == "mongo":
             assert of(here, bob) == [*range(last_here + 1), 10**6], "late, and complete"
         else:
+            await until(lambda: there.gaps)
             assert len(there.gaps) == 1
+        await until(lambda: here.gaps)
         assert len(here.gaps) == 1, "what the other could not send is told of"
 
 
@@ -261,7 +263,7 @@ async def test_an_engine_that_is_killed_and_started_again_is_found_again(engine_
         await seen_by(first, bob, 10**6)
         check_order(of(first, bob))
         assert of(first, alice) == [*range(last + 1), 10**6]
-        assert second.gaps, "what could not be sent is told of"
+        await until(lambda: second.gaps)  # what could not be sent is told of
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -293,17 +295,19 @@ async def test_an_engine_that_hangs_stops_nobody_and_nothing_comes_twice(engine_
 async def test_a_slow_engine_delays_other_processes_and_not_ones_own(engine_server, proxy, start):
     # A37
     kind, prefix = engine_server.kind, new_prefix()
-    first, second = [await start(kind, engine_server.url(proxy.port), prefix) for _ in range(2)]
+    # Longer than a new connection takes, which the driver makes when those it has are all in use.
+    first, second = [await start(kind, engine_server.url(proxy.port), prefix, answers_within=20.0) for _ in range(2)]
     async with watching(first, "alice") as [alice], watching(second, "bob") as [bob]:
         proxy.delay = 0.5
         publisher = Publisher(first, pause=0.02)
         for number in (10, 20, 30):
             await seen_by(first, alice, number)
-            assert time.monotonic() - publisher.sent[number][1] < 0.4, "sooner than the engine could"
+            assert number not in of(first, bob), "sooner than the engine could"
         last = await publisher.stop()
         await seen_by(first, bob, last)
         assert of(first, bob) == of(first, alice) == [*range(last + 1)], "all of them, in order"
         assert first.gaps == second.gaps == []
+        proxy.delay = 0.0  # they say goodbye through it
 
 
 @pytest.mark.gen_test(timeout=90)
@@ -330,8 +334,8 @@ async def test_a_primary_of_three_that_is_killed_costs_no_broadcast_and_spends_n
         await seen_by(first, bob, 10**6)
     assert len(wins) == len(set(wins))
     check_order(of(first, bob))
-    lost = set(of(first, alice)) - set(of(first, bob))
-    assert not lost or second.gaps, "what is lost is told of"
+    if set(of(first, alice)) - set(of(first, bob)):
+        await until(lambda: second.gaps)  # what is lost is told of
 
 
 async def _redeem_all(store: Any, wins: list[str]) -> None:
