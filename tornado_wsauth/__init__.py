@@ -25,9 +25,11 @@ from tornado_wsauth.errors import TokenRejected as TokenRejected
 from tornado_wsauth.errors import TokenStoreError as TokenStoreError
 from tornado_wsauth.errors import WSAuthError as WSAuthError
 from tornado_wsauth.fanout import FanOut as FanOut
+from tornado_wsauth.health import HealthHandler as HealthHandler
 from tornado_wsauth.jwks import JWKS as JWKS
 from tornado_wsauth.leases.base import Lease as Lease
 from tornado_wsauth.mixin import WebSocketAuthMixin as WebSocketAuthMixin
+from tornado_wsauth.observer import Observer as Observer
 from tornado_wsauth.session import AuthSession as AuthSession
 from tornado_wsauth.stores.base import TokenStore as TokenStore
 from tornado_wsauth.stores.memory import MemoryTokenStore as MemoryTokenStore
@@ -59,6 +61,7 @@ __all__ = [
     "ConfigurationError",
     "Connections",
     "FanOut",
+    "HealthHandler",
     "JWTVerifier",
     "KeySourceError",
     "Lease",
@@ -67,6 +70,7 @@ __all__ = [
     "MongoBackplane",
     "MongoLease",
     "MongoTokenStore",
+    "Observer",
     "RedisBackplane",
     "RedisLease",
     "RedisTokenStore",

@@ -222,6 +222,8 @@ class Admission(abc.ABC):
         user_id = user_id or self.gate.user_id
         if event == "refused" and user_id is not None:
             self.auth.failures.note(user_id, reason)
+        if self.auth.metrics is not None:
+            self.auth.metrics.recorded(self, event, reason, code)
         log.record(event, self.handler.request, reason=reason, user_id=user_id, code=code, detail=detail, **more)
 
     def _tell_handler(self, reason: str) -> None:

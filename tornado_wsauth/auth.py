@@ -7,8 +7,6 @@ everything they need in it.
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,16 +15,17 @@ from tornado.web import RequestHandler
 from tornado_wsauth.backplane.base import Backplane
 from tornado_wsauth.backplane.memory import MemoryBackplane
 from tornado_wsauth.binding import BONDS, Bond, ClientAddress, peer_address
-from tornado_wsauth.binding import KEY as BOUND_TO
 from tornado_wsauth.clock import Clock
 from tornado_wsauth.cluster import Cluster
 from tornado_wsauth.connections import Connections
+from tornado_wsauth.credentials import Credentials
 from tornado_wsauth.drain import drain
-from tornado_wsauth.errors import AuthError, ConfigurationError
+from tornado_wsauth.errors import ConfigurationError
 from tornado_wsauth.failures import LastFailures
-from tornado_wsauth.gate import RESTART, SHUTDOWN
+from tornado_wsauth.gate import CONNECTING, RESTART, SHUTDOWN
 from tornado_wsauth.lifetime import Lifetimes, RecheckFailure, StillValid
 from tornado_wsauth.log import logger
+from tornado_wsauth.observer import Observer, State
 from tornado_wsauth.once import Once
 from tornado_wsauth.options import (
     checked_origins,
@@ -43,10 +42,11 @@ from tornado_wsauth.options import (
 from tornado_wsauth.pace import Pace
 from tornado_wsauth.places import Places
 from tornado_wsauth.reach import Reach, guards_of
+from tornado_wsauth.readiness import Readiness
 from tornado_wsauth.redaction import redact_in_tornado_logs
 from tornado_wsauth.stores.base import TokenStore
 from tornado_wsauth.stores.memory import MemoryTokenStore
-from tornado_wsauth.tokens import TokenRecord, TokenReplay, as_user_id
+from tornado_wsauth.tokens import TokenReplay
 from tornado_wsauth.verifier import JWTVerifier, is_number
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from tornado_wsauth.guard import Guard
 
 
-class WSAuth(Reach):
+class WSAuth(Credentials, Reach):
     """One application's WebSocket authentication; ``Application(wsauth=WSAuth(…))``.
 
     :param jwt: verifies the JWT of the first message, and the one a client asks for a token with.
@@ -97,6 +97,8 @@ class WSAuth(Reach):
     :param backplane: joins the processes of this application, such as ``RedisBackplane(redis)``: what is sent by
         `broadcast` and `send_to_user`, who is disconnected, and how many connections a user has, then concerns all of
         them. Each process has one of its own. Left out, there is one process.
+    :param metrics: is told what happens, such as a `tornado_wsauth.metrics.Metrics`, which makes Prometheus' numbers of
+        it. Each `WSAuth` has one of its own. Left out, nothing is measured.
     :param clock: where time comes from; a seam for tests.
 
     Raises `ConfigurationError` for an option that cannot be right. Tornado's three loggers never show a token from
@@ -131,6 +133,7 @@ class WSAuth(Reach):
         on_replay: Callable[[TokenReplay], object] | None = None,
         refuse: Literal["http", "close"] = "http",
         backplane: Backplane | None = None,
+        metrics: Observer | None = None,
         clock: Clock | None = None,
     ) -> None:
         # Of what should have been a verifier only the type is shown: it may be the key itself.
@@ -158,6 +161,11 @@ class WSAuth(Reach):
             backplane is None or isinstance(backplane, Backplane),
             f"WSAuth(backplane=<{type(backplane).__name__}>)",
             "must be a Backplane, such as RedisBackplane(redis); left out, there is one process",
+        )
+        require(
+            metrics is None or isinstance(metrics, Observer),
+            f"WSAuth(metrics=<{type(metrics).__name__}>)",
+            "must be an Observer, such as tornado_wsauth.metrics.Metrics(); left out, nothing is measured",
         )
         require_bool("WSAuth", "single_use", single_use, "True is the default")
         require_bool("WSAuth", "enforce_expiry", enforce_expiry, "True is the default")
@@ -200,6 +208,7 @@ class WSAuth(Reach):
         self.client_address = client_address
         self.on_replay = on_replay
         self.refuse = refuse
+        self.metrics = metrics
         clock = clock or Clock()
         self.pace = None if message_rate is None else Pace(*checked_rate("WSAuth", message_rate), clock)
         """How fast a client may send; None for as fast as it likes."""
@@ -215,19 +224,20 @@ class WSAuth(Reach):
             recheck_failure=recheck_failure,
         )
         """How long each session lasts."""
-        self.connections = Connections(max_buffer_bytes, self.lifetimes.run, backplane)
+        self.connections = Connections(max_buffer_bytes, self.lifetimes.run, backplane, metrics)
         """The authenticated connections of this process."""
         self.backplane = backplane
         self.places: Places | None = None
         """The user's places among all processes, where there is a limit and more than one process."""
         if backplane is not None and max_connections_per_user is not None:
-            self.places = Places(backplane, max_connections_per_user, evict=over_limit == "evict_oldest")
+            evict = over_limit == "evict_oldest"
+            self.places = Places(backplane, max_connections_per_user, evict=evict, metrics=metrics)
         if isinstance(self.tokens, MemoryTokenStore) and not isinstance(backplane, MemoryBackplane | None):
             logger.warning(
                 "tokens are kept in memory, where the other processes of this backplane cannot redeem them; "
                 "use MongoTokenStore or RedisTokenStore"
             )
-        self._cluster = None if backplane is None else Cluster(backplane, self, self.places)
+        self._cluster = None if backplane is None else Cluster(backplane, self, self.places, metrics)
         self.closing = False
         """Whether `close` was called: no upgrade and no token from then on."""
         self.pending: set[Admission] = set()
@@ -237,6 +247,10 @@ class WSAuth(Reach):
         self._background: set[asyncio.Future[Any]] = set()
         self._start_tokens = Once(lambda: self.tokens.start())
         self._warned_of_pings = False
+        self.readiness = Readiness(self)
+        """Whether clients can be served."""
+        if metrics is not None:
+            metrics.attach(self.look)
         redact_in_tornado_logs(token_param)
 
     @property
@@ -289,81 +303,18 @@ class WSAuth(Reach):
         if self._cluster is not None:
             await self._cluster.close()
 
-    async def revoke_tokens(self, user_id: str | bytes | int) -> int:
-        """Make the connection tokens worthless that ``user_id`` has not used yet; return how many there were.
-
-        Raises `ValueError` for what is no user id, and `TokenStoreError` when the store cannot answer.
-        """
-        user = as_user_id(user_id)
-        await self.start()
-        return await self.tokens.revoke_user(user)
-
-    async def issue_token(
-        self,
-        user_id: str | bytes | int,
-        *,
-        context: Mapping[str, Any] | None = None,
-        bound_to: Mapping[str, str | None] | None = None,
-    ) -> str:
-        """Return a new connection token for ``user_id``, the id that the user's JWTs carry.
-
-        With ``bind_tokens``, ``bound_to`` says for which origin, path or address it is good (None: no ``Origin``).
-
-        Raises `ValueError` for what is no user id and for a ``bound_to`` that is not all of ``bind_tokens``,
-        `TokenLimitReached` when the user holds ``max_tokens_per_user`` live tokens, `TokenStoreError` when the store
-        cannot answer.
-        """
-        user = as_user_id(user_id)
-        if (bound_to or {}).keys() != self.bind_tokens:
-            wanted = dict.fromkeys(sorted(self.bind_tokens), "…")
-            raise ValueError(f"issue_token(bound_to={bound_to!r}): bind_tokens wants {wanted or None}")
-        if bound_to:
-            context = {**(context or {}), BOUND_TO: dict(bound_to)}
-        await self.start()
-        return await self.tokens.issue(user, self.token_ttl, context=context, max_live=self.max_tokens_per_user)
-
-    async def redeem_token(self, token: str, *, spender: str | None = None) -> TokenRecord:
-        """Spend ``token`` as ``single_use`` says; raises `TokenRejected` or `TokenStoreError`.
-
-        ``spender`` is the address of whoever does.
-        """
-        await self.start()
-        redeem = self.tokens.redeem
-        if _takes_spender(getattr(redeem, "__func__", redeem)):
-            return await redeem(token, consume=self.single_use, spender=spender)
-        return await redeem(token, consume=self.single_use)
-
-    async def look_at_token(self, token: str) -> TokenRecord:
-        """Return what the store knows of ``token`` without spending it; raises what `redeem_token` does."""
-        await self.start()
-        return await self.tokens.redeem(token, consume=False)
-
-    def replayed(self, replay: TokenReplay) -> None:
-        """Tell the application of a token that was used again. What the hook raises is logged."""
-        hook = self.on_replay
-        if hook is None:
-            return
-
-        async def tell() -> None:
-            try:
-                result = hook(replay)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                logger.exception("on_replay() failed for user=%r", replay.user_id)
-
-        # In the background: the thief's answer must not take longer than that of somebody who guesses.
-        task = asyncio.get_running_loop().create_task(tell())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def verify_jwt(self, jwt: str) -> tuple[str, dict[str, Any]]:
-        """Return the user id and the claims of ``jwt``; raises `AuthError`, or `KeySourceError` without keys."""
-        claims = await self.jwt.verify(jwt)
-        try:
-            return as_user_id(claims[self.jwt.user_claim]), claims
-        except (KeyError, ValueError) as error:
-            raise AuthError("jwt_invalid", f"its {self.jwt.user_claim!r} claim is not a user id") from error
+    def look(self) -> State:
+        """Return how things stand in this process."""
+        handshaking = sum(guard.gate.state is CONNECTING for guard in self.pending)
+        return State(
+            handshaking=handshaking,
+            authenticating=len(self.pending) - handshaking,
+            open=len(self.connections),
+            closing=len(self.ending),
+            buffered_bytes=self.connections.dispatcher.buffered(),
+            draining=self.closing,
+            connected=None if self.backplane is None else self.backplane.is_connected,
+        )
 
     def warn_if_never_pinged(self, settings: Mapping[str, Any]) -> None:
         """Warn, once, when the application's settings leave half-open connections unnoticed."""
@@ -392,10 +343,3 @@ def find_auth(settings: Mapping[str, Any], handler_class: type[RequestHandler]) 
             f"write Application(handlers, {setting}=WSAuth(jwt=…))"
         )
     return auth
-
-
-@functools.lru_cache
-def _takes_spender(redeem: Callable[..., Any]) -> bool:
-    """Say whether a store's ``redeem`` knows of spenders: one written for an application may not."""
-    parameters = inspect.signature(redeem).parameters.values()
-    return any(parameter.name == "spender" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

@@ -21,6 +21,7 @@ from tornado_wsauth.connections import Connections
 from tornado_wsauth.errors import BackplaneError
 from tornado_wsauth.fanout import Slow
 from tornado_wsauth.log import logger
+from tornado_wsauth.observer import Observer, timed
 from tornado_wsauth.once import Once
 from tornado_wsauth.places import Places
 
@@ -48,10 +49,11 @@ class Local(Protocol):
 class Cluster:
     """The processes of one application, seen from one of them. It is the backplane's `Receiver`."""
 
-    def __init__(self, backplane: Backplane, local: Local, places: Places | None) -> None:
+    def __init__(self, backplane: Backplane, local: Local, places: Places | None, metrics: Observer | None) -> None:
         self.backplane = backplane
         self._local = local
         self._places = places
+        self._metrics = metrics
         self.start = Once(self._start)
         """Connect. Raises `BackplaneError`."""
         self._closed = False
@@ -82,7 +84,7 @@ class Cluster:
         """Send what may be lost. That it is, is said in the log, and to the others as soon as they hear us."""
         try:
             await self.start()
-            await self.backplane.publish(*outgoing)
+            await timed(self._metrics, "backplane", "publish", self.backplane.publish(*outgoing))
             if self._losing:
                 self._losing = False  # before it is told: others send meanwhile
                 await self._tell_of_loss()
@@ -94,12 +96,15 @@ class Cluster:
     async def end_user(self, user_id: str) -> None:
         """Have the other processes end a user's connections. Raises `BackplaneError`: then some may go on."""
         await self.start()
-        await self.backplane.announce({"kind": "end_user", "user": user_id})
+        await self._announce({"kind": "end_user", "user": user_id})
 
     async def end_session(self, session_id: str) -> None:
         """Have the other processes end the connections of a login. Raises `BackplaneError`: then some may go on."""
         await self.start()
-        await self.backplane.announce({"kind": "end_session", "session": session_id})
+        await self._announce({"kind": "end_session", "session": session_id})
+
+    async def _announce(self, message: Mapping[str, Any]) -> None:
+        await timed(self._metrics, "backplane", "announce", self.backplane.announce(message))
 
     async def count(self, group: str | None) -> int:
         """Return how many connections the other processes have (in ``group``). Raises `BackplaneError`."""
@@ -122,7 +127,7 @@ class Cluster:
     async def _ask(self, what: str, group: str | None) -> list[object]:
         """Return what the other processes answer that are alive."""
         await self.start()
-        peers = await self.backplane.peers()
+        peers = await timed(self._metrics, "backplane", "peers", self.backplane.peers())
         if not peers:
             return []
         number = next(self._numbers)
@@ -191,6 +196,8 @@ class Cluster:
 
     def gap(self) -> None:
         """Messages may have been lost, logouts of other processes among them if it was long: ask anew what can be."""
+        if self._metrics is not None:
+            self._metrics.gap()
         self._local.recheck()
         hook = self.backplane.on_gap
         if hook is not None:

@@ -15,6 +15,7 @@ from tornado.escape import json_encode
 from tornado_wsauth.backplane.base import Backplane, group_channel, user_channel
 from tornado_wsauth.fanout import Dispatcher, FanOut, Slow
 from tornado_wsauth.message import Message
+from tornado_wsauth.observer import Observer
 
 if TYPE_CHECKING:
     from tornado_wsauth.mixin import WebSocketAuthMixin
@@ -37,13 +38,15 @@ class Connections:
         max_buffer_bytes: int = 2**20,
         end_expired: Callable[[], None] = lambda: None,
         backplane: Backplane | None = None,
+        metrics: Observer | None = None,
     ) -> None:
         # Dictionaries as ordered sets: broadcasts go out in the order in which connections came in.
         self._writers: dict[AuthSession, Writer] = {}
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, Writer]] = {}
-        self.dispatcher = Dispatcher(max_buffer_bytes, end_expired)
+        self.dispatcher = Dispatcher(max_buffer_bytes, end_expired, metrics)
         self._backplane = backplane
+        self._metrics = metrics
 
     def __len__(self) -> int:
         return len(self._writers)
@@ -81,7 +84,10 @@ class Connections:
         """
         self.dispatcher.end_expired()  # before it is known who is there
         members = self._writers if group is None else self._by_group.get(group, {})
-        return self.dispatcher.send(list(members.values()), _encode(message, binary), slow, ("group", group))
+        fan_out = self.dispatcher.send(list(members.values()), _encode(message, binary), slow, ("group", group))
+        if self._metrics is not None:
+            self._metrics.broadcast("all" if group is None else "group", fan_out)
+        return fan_out
 
     def send_to_user(self, user_id: str, message: Payload, *, binary: bool = False, slow: Slow = "close") -> FanOut:
         """Send ``message`` to every connection of ``user_id``; otherwise like `broadcast`.
@@ -90,7 +96,10 @@ class Connections:
         """
         self.dispatcher.end_expired()  # before it is known who is there
         writers = [session.writer for session in self._by_user.get(user_id, ())]
-        return self.dispatcher.send(writers, _encode(message, binary), slow, ("user", user_id))
+        fan_out = self.dispatcher.send(writers, _encode(message, binary), slow, ("user", user_id))
+        if self._metrics is not None:
+            self._metrics.broadcast("user", fan_out)
+        return fan_out
 
     def count(self, group: str | None = None) -> int:
         """Return how many connections there are, or how many are in ``group``."""

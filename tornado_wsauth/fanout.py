@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
 from time import perf_counter
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from tornado.iostream import StreamBufferFullError
 from tornado.websocket import WebSocketClosedError
@@ -79,17 +79,34 @@ class Remainder:
         return True
 
 
+class DropCounter(Protocol):
+    """Who is told of readers that are too slow."""
+
+    def dropped(self, policy: Slow) -> None:
+        """One connection reads too slowly for a message."""
+
+
 class Dispatcher:
     """Sends messages to many, and what is left of each in the turns of the event loop that follow."""
 
-    def __init__(self, max_buffer_bytes: int, end_expired: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        max_buffer_bytes: int,
+        end_expired: Callable[[], None] = lambda: None,
+        metrics: DropCounter | None = None,
+    ) -> None:
         self.unfinished: deque[Remainder] = deque()
         self.lagging: set[Writer] = set()
         self.max_buffer_bytes = max_buffer_bytes  # queued for one connection; with more it is too slow
         # A connection that broadcasts spare or pass by, by their ``slow``, has as much room again for its own.
         self.most_queued: float = 2 * max_buffer_bytes
         self.end_expired = end_expired  # called before each slice: nobody gets one whose time is over
+        self._metrics = metrics
         self._scheduled = False
+
+    def buffered(self) -> int:
+        """Return how many bytes wait for slow readers."""
+        return sum(writer.queued() for writer in self.lagging)
 
     def send(self, writers: list[Writer], message: Message, slow: Slow, topic: Hashable) -> FanOut:
         """Send ``message`` to as many of ``writers`` as a slice allows, and let the others wait.
@@ -140,11 +157,18 @@ class Dispatcher:
             except StreamBufferFullError:  # Tornado's own limit is the smaller one
                 if writer.is_closing():
                     return "closed"
+        return self._leave_behind(writer, remainder)
+
+    def _leave_behind(self, writer: Writer, remainder: Remainder) -> str:
+        """Do what ``slow`` says about a reader that has too much queued."""
+        if remainder.slow == "latest":
+            if writer.keep(remainder.message, remainder.topic) and self._metrics is not None:
+                self._metrics.dropped("latest")
+            return "sent"
+        if self._metrics is not None:
+            self._metrics.dropped(remainder.slow)
         if remainder.slow == "drop":
             return "dropped"
-        if remainder.slow == "latest":
-            writer.keep(remainder.message, remainder.topic)
-            return "sent"
         writer.too_slow()
         return "closed"
 
@@ -159,7 +183,7 @@ class Dispatcher:
                 counts["sent"] -= 1
                 if remainder.slow == "drop" and not closing:
                     remainder.claim(writer)
-                    counts["dropped"] += 1
+                    counts[self._leave_behind(writer, remainder)] += 1
                 else:
                     counts["closed"] += 1
 

@@ -13,10 +13,11 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from tornado_wsauth.backoff import Seams
-from tornado_wsauth.backplane.base import Backplane, Place
+from tornado_wsauth.backplane.base import Backplane, Claim, Place
 from tornado_wsauth.errors import BackplaneError
 from tornado_wsauth.gate import REPLACED, TOO_MANY, Close
 from tornado_wsauth.log import logger
+from tornado_wsauth.observer import Observer, timed
 
 AT_ONCE = 50  # places given back, or claimed anew, at the same time
 PAUSE = 1.0  # seconds until a place is given back that could not be
@@ -40,10 +41,19 @@ class _Held(NamedTuple):
 class Places:
     """The places that the connections of this process hold."""
 
-    def __init__(self, backplane: Backplane, most: int, *, evict: bool, seams: Seams | None = None) -> None:
+    def __init__(
+        self,
+        backplane: Backplane,
+        most: int,
+        *,
+        evict: bool,
+        metrics: Observer | None = None,
+        seams: Seams | None = None,
+    ) -> None:
         self._backplane = backplane
         self._most = most
         self._evict = evict
+        self._metrics = metrics
         self._seams = seams or Seams()
         self._held: dict[str, _Held] = {}
         self._surplus: dict[str, str] = {}  # names to give back, and whose
@@ -59,7 +69,7 @@ class Places:
         name = holder.place = next(self._names)
         self._held[name] = _Held(holder, user_id)
         try:
-            claim = await self._backplane.claim(user_id, name, most=self._most, evict=self._evict)
+            claim = await self._claim(user_id, name)
         except BaseException:
             self._drop(name, user_id)  # it may have been granted
             raise
@@ -70,6 +80,10 @@ class Places:
             holder.place = None
         await self._send_away(claim.evicted)
         return claim.granted
+
+    async def _claim(self, user_id: str, name: str) -> Claim:
+        claiming = self._backplane.claim(user_id, name, most=self._most, evict=self._evict)
+        return await timed(self._metrics, "backplane", "claim", claiming)
 
     def claim_later(self, holder: Holder, user_id: str) -> None:
         """Claim a place for a connection that is let in. Those who have to go for it are closed a moment later."""
@@ -142,7 +156,7 @@ class Places:
     async def _claim_again(self, name: str, holder: Holder, user_id: str) -> None:
         if name not in self._held:
             return
-        claim = await self._backplane.claim(user_id, name, most=self._most, evict=self._evict)
+        claim = await self._claim(user_id, name)
         if name not in self._held:
             self._drop(name, user_id)
         elif not claim.granted:

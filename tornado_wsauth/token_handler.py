@@ -187,7 +187,7 @@ class TokenHandler(RequestHandler):
         if status_code == 405:
             self.set_header("Allow", "POST, OPTIONS")
         error = self._error_of(status_code)
-        log.record("refused", self.request, reason=error, user_id=None, code=status_code)
+        self._record(error, None, status_code)
         self.finish({"error": error})
 
     def _error_of(self, status_code: int) -> str:
@@ -213,11 +213,17 @@ class TokenHandler(RequestHandler):
         detail: str = "",
     ) -> NoReturn:
         """Log why, and answer; the client learns ``error`` alone."""
-        log.record("refused", self.request, reason=reason or error, user_id=user_id, code=status, detail=detail)
+        self._record(reason or error, user_id, status, detail)
         self.set_status(status)
         for name, value in (headers or {}).items():
             self.set_header(name, value)
         raise Finish({"error": error})
+
+    def _record(self, reason: str, user_id: str | None, status: int, detail: str = "") -> None:
+        log.record("refused", self.request, reason=reason, user_id=user_id, code=status, detail=detail)
+        with contextlib.suppress(ConfigurationError):  # without a WSAuth, this is the 500 that says so
+            if self._auth.metrics is not None:
+                self._auth.metrics.token_refused(reason)
 
     @property
     def _auth(self) -> WSAuth:

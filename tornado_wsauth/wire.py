@@ -326,13 +326,17 @@ class Writer:
             self._traffic.lagging.add(self)
         return written
 
-    def keep(self, message: Message, topic: Hashable) -> None:
-        """Send ``message`` when the client has read what is queued, unless a newer one on ``topic`` comes first."""
+    def keep(self, message: Message, topic: Hashable) -> bool:
+        """Send ``message`` when the client has read what is queued, unless a newer one on ``topic`` comes first.
+
+        Says whether it takes the place of an older one.
+        """
         if self._kept is None:
             self._kept = {}
             self._stream.write(b"").add_done_callback(self._drained)
-        self._kept.pop(topic, None)
+        older = self._kept.pop(topic, None)
         self._kept[topic] = message
+        return older is not None
 
     def too_slow(self) -> None:
         """Have the connection closed for its slowness."""
