@@ -42,6 +42,21 @@ async def test_the_message_limit_can_be_changed_on_a_live_connection(serve, conn
 
 
 @pytest.mark.gen_test
+async def test_what_a_handler_would_do_with_its_settings_can_be_asked_beforehand(serve, connect):
+    class Chatty(Bare):
+        @property
+        def ping_interval(self) -> float:
+            return 7
+
+    server = serve(Chatty, websocket_max_message_size=1000)
+    client, _ = await connect(server, path="/ws")
+    client.send_text("x" * 1001)
+    assert (await client.read_close())[0] == 1009
+    (handler,) = Chatty.handlers
+    assert (wire.pings_every(handler), wire.largest_message(handler)) == (7, 1000)
+
+
+@pytest.mark.gen_test
 async def test_the_message_limit_counts_what_comes_out_of_decompression(serve, connect):  # A17
     server = serve(Deflating)
     client, response = await connect(server, path="/ws", Sec_WebSocket_Extensions="permessage-deflate")

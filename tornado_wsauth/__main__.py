@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from tornado_wsauth.client import terminal
+from tornado_wsauth.doctor import command as doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tornado_wsauth", description="Tools of tornado_wsauth.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     terminal.add_command(commands)
+    doctor.add_command(commands)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status

@@ -80,6 +80,11 @@ class Lifetimes:
     def clock(self, clock: Clock) -> None:
         self._agenda.clock = clock
 
+    @property
+    def ends_sessions(self) -> bool:
+        """Whether a session ends without its client: with its JWT, or when ``still_valid`` says so."""
+        return self._enforce_expiry or self._still_valid is not None
+
     def has_expired(self, expires_at: float | None) -> bool:
         """Say whether a session whose JWT has this ``exp`` must end, or cannot begin."""
         return self.clock.time() >= self._end_of(expires_at)

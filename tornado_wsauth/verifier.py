@@ -165,6 +165,10 @@ class _OneKey:
     def __init__(self, key: VerificationKey) -> None:
         self._key = key
 
+    @property
+    def keys(self) -> tuple[VerificationKey, ...]:
+        return (self._key,)
+
     async def key_for(self, kid: str | None, alg: str) -> VerificationKey:
         return self._key
 
@@ -174,6 +178,10 @@ class _KeysById:
 
     def __init__(self, keys: Mapping[str, VerificationKey]) -> None:
         self._keys = keys
+
+    @property
+    def keys(self) -> tuple[VerificationKey, ...]:
+        return tuple(self._keys.values())
 
     async def key_for(self, kid: str | None, alg: str) -> VerificationKey:
         key = None if kid is None else self._keys.get(kid)
@@ -232,6 +240,11 @@ class JWTVerifier:
         other._algorithms = _check_algorithms(algorithms)
         other._keys = _key_source(key, other._algorithms)
         return other
+
+    @property
+    def known_keys(self) -> tuple[VerificationKey, ...]:
+        """The keys it was given; none where they come from a `KeySource`. The doctor looks for weak ones."""
+        return self._keys.keys if isinstance(self._keys, (_OneKey, _KeysById)) else ()
 
     def __repr__(self) -> str:
         audience, issuer = (None if names is None else sorted(names) for names in (self.audience, self.issuer))

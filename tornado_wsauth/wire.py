@@ -140,6 +140,16 @@ def refuses_origin(handler: WebSocketHandler) -> bool:
     return origin is not None and not handler.check_origin(origin)
 
 
+def pings_every(handler: WebSocketHandler) -> float:
+    """Return how often Tornado would ping this handler's client, in seconds; 0 for never."""
+    return handler.ping_interval or 0
+
+
+def largest_message(handler: WebSocketHandler) -> int:
+    """Return the size of the largest message that Tornado would read for this handler, in bytes."""
+    return handler.max_message_size
+
+
 def peer_address(request: HTTPServerRequest) -> str:
     """Return the address at the other end of the TCP connection, which Tornado keeps beside that of ``xheaders``.
 

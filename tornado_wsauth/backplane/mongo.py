@@ -105,6 +105,11 @@ class MongoBackplane(EngineBackplane):
         self._life: str | None = None
         self._was_forgotten = False
 
+    @property
+    def database(self) -> MongoDatabase:
+        """The database it was given."""
+        return self._database
+
     # Answers ------------------------------------------------------------------------------------------------------
 
     async def _answer(self, operation: Coroutine[Any, Any, T]) -> T:

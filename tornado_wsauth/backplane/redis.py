@@ -149,6 +149,11 @@ class RedisBackplane(EngineBackplane):
         self._get_peers = redis.register_script(_PEERS)
         self._take_place = redis.register_script(_CLAIM)
 
+    @property
+    def redis(self) -> Redis:
+        """The client it was given."""
+        return self._redis
+
     # What goes out ------------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:

@@ -69,6 +69,11 @@ class MongoTokenStore(TokenStore):
             read_concern=ReadConcern("local"),
         )
 
+    @property
+    def collection(self) -> Any:
+        """The collection, with the options that it is read and written with."""
+        return self._tokens
+
     async def start(self) -> None:
         """Create the indexes, or repair a TTL index that does not sweep at ``expires_at``.
 

@@ -89,11 +89,17 @@ class RedisTokenStore(TokenStore):
                 f'RedisTokenStore(prefix={prefix!r}): must have a hash tag in it; "{{wsauth}}:" is the default'
             )
         check_timeout("RedisTokenStore", timeout)
+        self._redis = redis
         self._prefix = prefix
         self._caller = Caller("RedisTokenStore", redis, timeout, TokenStoreError)
         self._issue = redis.register_script(_ISSUE)
         self._redeem = redis.register_script(_REDEEM)
         self._revoke = redis.register_script(_REVOKE)
+
+    @property
+    def redis(self) -> Redis | RedisCluster:
+        """The client it was given."""
+        return self._redis
 
     async def start(self) -> None:
         """Check that Redis answers and is recent enough. Raises `TokenStoreError` if not."""
