@@ -1,12 +1,18 @@
 """Packaging. Build and tool settings stand in ``pyproject.toml``; the test matrix in ``tox.ini``."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-MONGO = ["pymongo>=4.13"]
+# The version stands in the package alone. It is read and not imported: Tornado need not be there yet.
+(VERSION,) = re.findall(
+    r'^__version__ = "(.+)"$', (HERE / "tornado_wsauth" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+)
+
+MONGO = ["pymongo>=4.18.2"]
 MOTOR = ["motor>=3.7"]
 REDIS = ["redis[hiredis]>=5.2"]
 JWKS = ["pyjwt[crypto]>=2.14"]
@@ -14,7 +20,7 @@ METRICS = ["prometheus_client>=0.21"]
 
 setup(
     name="tornado_wsauth",
-    version="0.1.0",
+    version=VERSION,
     description="Two-step WebSocket authentication for Tornado: a single-use token before the upgrade, a JWT after it",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -28,7 +34,7 @@ setup(
     py_modules=["tornado_wsauth_pytest"],
     entry_points={"pytest11": ["tornado_wsauth_pytest = tornado_wsauth_pytest"]},
     python_requires=">=3.11",
-    install_requires=["tornado>=6.5.5", "pyjwt>=2.14"],
+    install_requires=["tornado>=6.5.10", "pyjwt>=2.14"],
     extras_require={
         "mongo": MONGO,
         "motor": MOTOR,

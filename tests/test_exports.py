@@ -109,11 +109,6 @@ def test_the_package_is_typed():
     assert (PACKAGE / "py.typed").is_file()
 
 
-def test_the_version_is_the_one_that_is_packaged():
-    setup = (PACKAGE.parent / "setup.py").read_text()
-    assert f'version="{tornado_wsauth.__version__}"' in setup
-
-
 def test_importing_the_package_imports_no_driver():
     code = f"import sys, tornado_wsauth; print([name for name in {DRIVERS} if name in sys.modules])"
     assert run(code) == "[]"

@@ -45,9 +45,9 @@ class Admission(abc.ABC):
     __slots__ = ("_answer", "_own_callbacks", "_token", "auth", "expected", "gate", "handler", "place")
 
     def __init__(self, handler: WebSocketAuthMixin, request: HTTPServerRequest, auth: WSAuth) -> None:
-        self.handler = handler
-        self.auth = auth
-        self.gate = Gate(auth.max_preauth_bytes)
+        self.handler: WebSocketAuthMixin = handler
+        self.auth: WSAuth = auth
+        self.gate: Gate = Gate(auth.max_preauth_bytes)
         self.expected: str | None = None  # whose place among the user's connections this one takes, once that is known
         self.place: str | None = None  # for `places`, which alone sets it
         self._token: Sequence[bytes] = take_query_argument(request, auth.token_param)

@@ -190,7 +190,7 @@ class WSAuth(Credentials, Reach):
         require_callable("WSAuth", "client_address", client_address, "takes a request, returns a str")
 
         self.jwt = jwt
-        self.tokens = MemoryTokenStore() if tokens is None else tokens
+        self.tokens: TokenStore = MemoryTokenStore() if tokens is None else tokens
         self.token_ttl = token_ttl
         self.single_use = single_use
         self.token_param = token_param
@@ -201,7 +201,7 @@ class WSAuth(Credentials, Reach):
         self.max_buffer_bytes = max_buffer_bytes
         self.max_connections_per_user = max_connections_per_user
         self.over_limit = over_limit
-        self.allowed_origins = (
+        self.allowed_origins: frozenset[str | None] | None = (
             None if allowed_origins is None else checked_origins("WSAuth", "allowed_origins", allowed_origins)
         )
         self.bind_tokens: frozenset[Bond] = checked_set("WSAuth", "bind_tokens", bind_tokens, BONDS)
@@ -210,11 +210,11 @@ class WSAuth(Credentials, Reach):
         self.refuse = refuse
         self.metrics = metrics
         clock = clock or Clock()
-        self.pace = None if message_rate is None else Pace(*checked_rate("WSAuth", message_rate), clock)
+        self.pace: Pace | None = None if message_rate is None else Pace(*checked_rate("WSAuth", message_rate), clock)
         """How fast a client may send; None for as fast as it likes."""
-        self.failures = LastFailures(clock)
+        self.failures: LastFailures = LastFailures(clock)
         """Why each user's last connection was refused."""
-        self.lifetimes = Lifetimes(
+        self.lifetimes: Lifetimes = Lifetimes(
             clock,
             leeway=jwt.leeway,
             enforce_expiry=enforce_expiry,
@@ -224,7 +224,7 @@ class WSAuth(Credentials, Reach):
             recheck_failure=recheck_failure,
         )
         """How long each session lasts."""
-        self.connections = Connections(max_buffer_bytes, self.lifetimes.run, backplane, metrics)
+        self.connections: Connections = Connections(max_buffer_bytes, self.lifetimes.run, backplane, metrics)
         """The authenticated connections of this process."""
         self.backplane = backplane
         self.places: Places | None = None
@@ -238,7 +238,7 @@ class WSAuth(Credentials, Reach):
                 "use MongoTokenStore or RedisTokenStore"
             )
         self._cluster = None if backplane is None else Cluster(backplane, self, self.places, metrics)
-        self.closing = False
+        self.closing: bool = False
         """Whether `close` was called: no upgrade and no token from then on."""
         self.pending: set[Admission] = set()
         """The connections on their way from the handshake to an accepted JWT. The guard keeps it."""

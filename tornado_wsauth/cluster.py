@@ -54,7 +54,7 @@ class Cluster:
         self._local = local
         self._places = places
         self._metrics = metrics
-        self.start = Once(self._start)
+        self.start: Once = Once(self._start)
         """Connect. Raises `BackplaneError`."""
         self._closed = False
         self._losing = False  # what was sent last did not go out

@@ -44,7 +44,7 @@ class Connections:
         self._writers: dict[AuthSession, Writer] = {}
         self._by_user: dict[str, tuple[AuthSession, ...]] = {}  # mostly of one, and a tuple is the smallest
         self._by_group: dict[str, dict[AuthSession, Writer]] = {}
-        self.dispatcher = Dispatcher(max_buffer_bytes, end_expired, metrics)
+        self.dispatcher: Dispatcher = Dispatcher(max_buffer_bytes, end_expired, metrics)
         self._backplane = backplane
         self._metrics = metrics
 

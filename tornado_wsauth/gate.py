@@ -88,10 +88,10 @@ class Gate:
     __slots__ = ("_barred", "_step", "ending", "max_first_message", "state", "user_id")
 
     def __init__(self, max_first_message: int) -> None:
-        self.state = CONNECTING
+        self.state: State = CONNECTING
         self.user_id: str | None = None
         self.ending: Close | None = None
-        self.max_first_message = max_first_message  # characters; never more than the limit in bytes
+        self.max_first_message: int = max_first_message  # characters; never more than the limit in bytes
         self._step: Literal["verify", "load"] | None = None  # of a JWT's check: next comes whose it is, or who that is
         self._barred = _NOBODY  # whose tokens were revoked while ours was being redeemed
 

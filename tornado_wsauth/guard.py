@@ -81,7 +81,7 @@ class Guard(Admission):
         self._message_limit: int | None = None  # the application's own, in bytes, while the handler has no connection
         self._timer: Timer | None = None
         self._checking: asyncio.Task[Any] | None = None
-        self.wake_at = 0.0  # for `lifetime`, as is the next
+        self.wake_at: float = 0.0  # for `lifetime`, as is the next
         self.warn_at: float | None = None
 
     # What Tornado calls when the 101 was sent ---------------------------------------------------------------------

@@ -57,7 +57,7 @@ class Refused(Exception):
     ) -> None:
         super().__init__(answer.error)
         self.answer = answer
-        self.reason = reason or answer.error
+        self.reason: str = reason or answer.error
         self.user_id = user_id
         self.detail = detail
         self.more = more  # for the log's record

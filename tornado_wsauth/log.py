@@ -14,7 +14,7 @@ import logging
 
 from tornado.httputil import HTTPServerRequest
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 _LEVELS = {"accepted": logging.INFO, "refused": logging.WARNING, "closed": logging.INFO}
 

@@ -30,6 +30,6 @@ class Message:
             head = struct.pack("!BBH", first, 126, size)
         else:
             head = struct.pack("!BBQ", first, 127, size)
-        self.content = content
-        self.binary = binary
-        self.frame = head + payload
+        self.content: str | bytes = content
+        self.binary: bool = binary
+        self.frame: bytes = head + payload

@@ -47,14 +47,14 @@ class AuthSession:
         user_id: str,
         claims: Mapping[str, Any],
     ) -> None:
-        self.handler = handler
+        self.handler: WebSocketAuthMixin = handler
         """The handler of this connection; it is gone once the connection is over."""
-        self.writer = writer  # for `connections`; it is gone with the handler
-        self.user_id = user_id
+        self.writer: Writer = writer  # for `connections`; it is gone with the handler
+        self.user_id: str = user_id
         """The user both the connection token and the JWT were issued to."""
-        self.session_id = session_id_of(claims) or secrets.token_hex(8)
+        self.session_id: str = session_id_of(claims) or secrets.token_hex(8)
         """The login this connection belongs to: the JWT's ``sid`` claim, or an id of its own for want of one."""
-        self.claims = claims
+        self.claims: Mapping[str, Any] = claims
         """The claims of the JWT that was accepted last."""
         self.expires_at: float | None = claims.get("exp")
         """When that JWT expires, in Unix seconds."""

@@ -52,7 +52,7 @@ class TokenHandler(RequestHandler):
     With ``allowed_origins``, the route answers CORS for exactly those, preflight included; it never sends ``*``.
     """
 
-    SUPPORTED_METHODS = ("POST", "OPTIONS")
+    SUPPORTED_METHODS: tuple[str, ...] = ("POST", "OPTIONS")
 
     def get_user_id(self) -> Awaitable[object] | object:
         """Override to say who asks: a `str`, `bytes` or `int`, or None for nobody. May be async.

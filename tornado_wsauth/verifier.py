@@ -41,7 +41,7 @@ _FAMILIES = {
 }
 _FAMILY_OF = {name: family for family, names in _FAMILIES.items() for name in names}
 
-ASYMMETRIC_ALGORITHMS = tuple(name for name, family in _FAMILY_OF.items() if family != "HMAC")
+ASYMMETRIC_ALGORITHMS: tuple[str, ...] = tuple(name for name, family in _FAMILY_OF.items() if family != "HMAC")
 """The algorithms whose keys may be published."""
 
 _KEY_WANTED = {
@@ -221,8 +221,9 @@ class JWTVerifier:
     ) -> None:
         self._algorithms = _check_algorithms(algorithms)
         self._keys = _key_source(key, self._algorithms)
-        self.audience = _names("audience", audience)  # one of these must be in the token; None for no check
-        self.issuer = _names("issuer", issuer)
+        # One of these must be in the token; None for no check.
+        self.audience: frozenset[str] | None = _names("audience", audience)
+        self.issuer: frozenset[str] | None = _names("issuer", issuer)
         if not is_number(leeway) or leeway < 0:
             raise ConfigurationError(f"JWTVerifier(leeway={leeway!r}): seconds, 0 or more; 0 is the default")
         if not isinstance(user_claim, str) or not user_claim:

@@ -18,7 +18,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 
 from tornado_wsauth.message import Message
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 CURRENT_USER = "_current_user"
 """Where a handler keeps ``current_user``; the mixin gives it a slot, and one to its own attribute.
@@ -272,7 +272,7 @@ class Writer:
         self._stream: Any = None  # None: how much is queued cannot be known
         self._socket: Any = None  # None: never past the stream
         self._framed = False  # the stream takes frames of ours
-        self.idle = False  # nothing is queued and no close frame was sent: the socket may be written to
+        self.idle: bool = False  # nothing is queued and no close frame was sent: the socket may be written to
         if type(connection) is _WatchedProtocol:
             stream = self._stream = connection.stream
             self._framed = connection._compressor is None

@@ -23,7 +23,7 @@ from tornado_wsauth.backplane.inbox import Inbox
 from tornado_wsauth.backplane.outbox import Outbox
 from tornado_wsauth.errors import BackplaneError, ConfigurationError
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from collections.abc import Set
 from tornado_wsauth.backplane.base import Receiver
 from tornado_wsauth.backplane.envelope import unseal
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 _MOST_SENDERS = 10_000
 

@@ -33,7 +33,7 @@ from tornado_wsauth.drivers.mongo import (
 )
 from tornado_wsauth.errors import BackplaneError
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from tornado_wsauth.backplane.envelope import MOST_BYTES, Parcel
 from tornado_wsauth.errors import BackplaneError
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 MOST_IN_BATCH = 1000
 MOST_WAITING_BYTES = 4 * MOST_BYTES

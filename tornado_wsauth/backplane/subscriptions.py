@@ -16,9 +16,9 @@ class Subscriptions:
     def __init__(self) -> None:
         self.stirred: set[str] = set()
         """The channels that may have changed since the server was asked."""
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
         """Set by a change, until it is taken."""
-        self.sent = 0
+        self.sent: int = 0
         """How many channels were sent on this connection, to subscribe to or no more."""
         self._asked: set[str] = set()
         self._confirmed = 0

@@ -32,7 +32,7 @@ from tornado_wsauth.client.renewal import Renewal
 from tornado_wsauth.client.requests import upgrade
 from tornado_wsauth.errors import ConfigurationError, WSAuthError
 
-logger = logging.getLogger("tornado_wsauth.client")
+logger: logging.Logger = logging.getLogger("tornado_wsauth.client")
 
 _GOODBYE_SECONDS = 1.0  # how long a server may take to answer our goodbye
 

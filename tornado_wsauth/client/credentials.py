@@ -30,7 +30,7 @@ class Credentials:
         self._timeout = timeout
         self._seams = seams
         self._spent: deque[str] = deque(maxlen=_REMEMBERED)
-        self.can_renew = not isinstance(jwt, str)
+        self.can_renew: bool = not isinstance(jwt, str)
         """Whether another JWT can be had than the first one."""
 
     async def jwt(self) -> str:

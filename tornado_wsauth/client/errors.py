@@ -22,7 +22,7 @@ class TryLater(WSAuthError):
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
-        self.retry_after = float(retry_after)
+        self.retry_after: float = float(retry_after)
 
 
 class Refused(WSAuthError):

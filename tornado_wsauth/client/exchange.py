@@ -55,8 +55,8 @@ class Exchange:
         self._renewal: asyncio.Future[Session] | None = None  # the one that waits for its auth_ok
         self.session: Session | None = None
         """The last ``auth_ok``."""
-        self.subprotocol = socket.selected_subprotocol
-        self.ended = asyncio.Event()
+        self.subprotocol: str | None = socket.selected_subprotocol
+        self.ended: asyncio.Event = asyncio.Event()
         """Set when it is over."""
 
     async def authenticate(self, jwt: str) -> None:

@@ -28,7 +28,7 @@ from pymongo.write_concern import WriteConcern
 
 from tornado_wsauth.errors import ConfigurationError, WSAuthError
 
-logger = logging.getLogger("tornado_wsauth")
+logger: logging.Logger = logging.getLogger("tornado_wsauth")
 
 T = TypeVar("T")
 

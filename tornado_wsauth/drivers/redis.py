@@ -135,7 +135,7 @@ class Line:
             protocol=2,  # in which nothing but answers and messages arrives
         )
         self._sending = asyncio.Lock()
-        self.unanswered = 0
+        self.unanswered: int = 0
         """How many times the server was asked for a sign of life since it gave one."""
 
     async def connect(self) -> None:

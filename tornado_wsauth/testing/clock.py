@@ -25,7 +25,7 @@ class ManualClock(Clock):
     """
 
     def __init__(self) -> None:
-        self.now = time.time()
+        self.now: float = time.time()
         """What the clock shows, in Unix seconds."""
         self.timers: list[_ManualTimer] = []
         """The calls that are to come."""

@@ -80,7 +80,7 @@ class AuthenticatedConnection:
         self._connection = connection
         self._inbox = inbox  # None: the end
         self._kept: deque[str | bytes] = deque()  # what was passed over while something else was waited for
-        self.timeout = _longest_wait()
+        self.timeout: float = _longest_wait()
         """How long a wait may last, in seconds: 80 % of Tornado's ``ASYNC_TEST_TIMEOUT``, which is 5 s."""
         self.auth_ok: dict[str, Any] = {}
         """The server's last ``auth_ok``."""

@@ -130,7 +130,7 @@ class Line:
     def __init__(self, target: Target, client: RawClient) -> None:
         self.target = target
         self.client = client
-        self.head = b""
+        self.head: bytes = b""
 
     def send(self, data: bytes) -> None:
         """Send ``data`` as it is."""
