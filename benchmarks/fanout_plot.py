@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.fanout_servers import LIMIT, OURS
+from benchmarks.fanout_servers import LIMIT, OURS, OURS_METRICS
 
 SIZE = 64  # bytes
 WIDTH, HEIGHT = 900, 520  # pixels, as are the rest
@@ -61,7 +61,7 @@ def write_plot(result: dict[str, Any], target: Path) -> None:
     """Write the plot of ``result``, which is what `fanout_report.as_json` returns, to ``target``."""
     by_server: dict[str, Line] = {}
     for each in sorted(result["results"], key=lambda one: int(one["clients"])):
-        if each["size"] == SIZE:
+        if each["size"] == SIZE and each["server"] != OURS_METRICS:  # it would lie on ours
             line = by_server.setdefault(each["server"], Line(each["server"], each["name"], []))
             line.points.append((each["clients"], statistics.median(each["cpu_us"])))
     if not by_server:

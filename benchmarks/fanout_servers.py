@@ -27,9 +27,9 @@ from tornado.websocket import WebSocketHandler
 
 from benchmarks.measure import allow_many_files, cpu_seconds, settled_memory
 from benchmarks.servers import SECRET, TOKEN_TTL
-from tornado_wsauth import JWTVerifier, WebSocketAuthMixin, WSAuth
+from tornado_wsauth import JWTVerifier, Observer, WebSocketAuthMixin, WSAuth
 
-LIMIT, OURS, WRITE_MESSAGE = "limit", "ours", "write_message"
+LIMIT, OURS, OURS_METRICS, WRITE_MESSAGE = "limit", "ours", "ours_metrics", "write_message"
 BACKLOG = 1024
 
 Broadcast = Callable[[str], object]
@@ -115,11 +115,18 @@ def start_ours(listening: socket.socket, auth: WSAuth) -> Broadcast:
     return broadcast
 
 
-def make_auth() -> WSAuth:
+def make_auth(metrics: Observer | None = None) -> WSAuth:
     """Return what our server needs, with room for any number of clients that are on their way in."""
     logging.getLogger("tornado_wsauth").addHandler(logging.NullHandler())  # it warns that pings are off
     verifier = JWTVerifier(SECRET, algorithms=["HS256"])
-    return WSAuth(verifier, token_ttl=TOKEN_TTL, auth_timeout=TOKEN_TTL, max_tokens_per_user=10**6, max_pending=10**6)
+    return WSAuth(
+        verifier,
+        token_ttl=TOKEN_TTL,
+        auth_timeout=TOKEN_TTL,
+        max_tokens_per_user=10**6,
+        max_pending=10**6,
+        metrics=metrics,
+    )
 
 
 def _listen(application: Application, listening: socket.socket) -> None:
@@ -225,8 +232,8 @@ async def serve(kind: str, unix: str) -> None:
     allow_many_files()
     listening = bind_unix_socket(unix, backlog=BACKLOG) if unix else bind_sockets(0, "127.0.0.1", backlog=BACKLOG)[0]
     auth: WSAuth | None = None
-    if kind == OURS:
-        auth = make_auth()
+    if kind in (OURS, OURS_METRICS):
+        auth = make_auth(importlib.import_module("tornado_wsauth.metrics").Metrics() if kind == OURS_METRICS else None)
         await auth.start()
         broadcast = start_ours(listening, auth)
     elif kind in (LIMIT, WRITE_MESSAGE):

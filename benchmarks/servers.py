@@ -23,13 +23,14 @@ from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from benchmarks.measure import allow_many_files, cpu_seconds, settled_memory
-from tornado_wsauth import JWTVerifier, TokenStore, WebSocketAuthMixin, WSAuth
+from tornado_wsauth import JWTVerifier, Observer, TokenStore, WebSocketAuthMixin, WSAuth
 
 SECRET = "a secret of the benchmarks, long enough for HS256"
 TOKEN_TTL = 600  # seconds; longer than any benchmark
 
-BARE, BARE_JWT, MEMORY, MONGODB = "bare", "bare-jwt", "memory", "mongodb"
-KINDS = (BARE, BARE_JWT, MEMORY, MONGODB)
+BARE, BARE_JWT, MEMORY, METRICS, MONGODB = "bare", "bare-jwt", "memory", "metrics", "mongodb"
+KINDS = (BARE, BARE_JWT, MEMORY, METRICS, MONGODB)
+OURS = (MEMORY, METRICS, MONGODB)
 
 
 def make_jwt(user_id: str) -> str:
@@ -78,12 +79,12 @@ async def serve(kind: str, mongodb_uri: str) -> None:
     auth: WSAuth | None = None
     handler: type[WebSocketHandler] = BareEcho if kind == BARE else BareJWTEcho
     settings: dict[str, Any] = {}
-    if kind in (MEMORY, MONGODB):
+    if kind in OURS:
         store: TokenStore | None = None
         if kind == MONGODB:
             store, clean_up = await _mongo_store(mongodb_uri)
         verifier = JWTVerifier(SECRET, algorithms=["HS256"])
-        handler, auth = OurEcho, WSAuth(verifier, store, token_ttl=TOKEN_TTL)
+        handler, auth = OurEcho, WSAuth(verifier, store, token_ttl=TOKEN_TTL, metrics=_metrics(kind))
         settings["wsauth"] = auth
         await auth.start()
         logging.getLogger("tornado_wsauth").addHandler(logging.NullHandler())  # it warns that pings are off
@@ -98,6 +99,14 @@ async def serve(kind: str, mongodb_uri: str) -> None:
         print(json.dumps({"result": await _answer(json.loads(line), auth)}), flush=True)
     if clean_up is not None:
         await clean_up()
+
+
+def _metrics(kind: str) -> Observer | None:
+    if kind != METRICS:
+        return None
+    from tornado_wsauth.metrics import Metrics  # what it costs in memory to load it, the others do not pay
+
+    return Metrics()
 
 
 async def _answer(command: dict[str, Any], auth: WSAuth | None) -> Any:

@@ -39,13 +39,14 @@ def main() -> None:
         _build_page()
         with _bound(options.port, options.address) as sockets:
             if options.processes == 1:
-                asyncio.run(_server(options, sockets).serve(functools.partial(_welcome, sockets)))
+                asyncio.run(_server(options, sockets).serve(functools.partial(_welcome, options, sockets)))
             else:
                 _serve_in_processes(options, sockets)
 
 
-def _welcome(sockets: Sockets, engine: Engine) -> None:
+def _welcome(options: argparse.Namespace, sockets: Sockets, engine: Engine) -> None:
     say(f"Open {_url(sockets[0])} in a browser. Tokens are kept {engine.where}; Ctrl+C stops.")
+    _say_where_metrics_are(options)
 
 
 def _serve_in_processes(options: argparse.Namespace, sockets: Sockets) -> None:
@@ -59,12 +60,29 @@ def _serve_in_processes(options: argparse.Namespace, sockets: Sockets) -> None:
     pids = ", ".join(map(str, family.pids))
     where = "Redis" if options.redis_url else "MongoDB"
     say(f"Open {_url(sockets[0])} in a browser. {options.processes} processes ({pids}) share {where}; Ctrl+C stops.")
+    _say_where_metrics_are(options)
     family.wait()
+
+
+def _say_where_metrics_are(options: argparse.Namespace) -> None:
+    first, last = options.metrics_port, options.metrics_port + options.processes - 1
+    if first:
+        others = f", and so on up to port {last}" if last > first else ""
+        say(f"For Prometheus: http://127.0.0.1:{first}/metrics{others}.")
 
 
 def _server(options: argparse.Namespace, sockets: Sockets, process: int = 1) -> Server:
     engine = functools.partial(make_engine, redis_url=options.redis_url, mongodb_uri=options.mongodb_uri)
-    return Server(sockets, engine, options.grace, options.jwt_secret, process, options.processes, options.behind_proxy)
+    return Server(
+        sockets,
+        engine,
+        options.grace,
+        options.jwt_secret,
+        process,
+        options.processes,
+        options.behind_proxy,
+        options.metrics_port,
+    )
 
 
 def _read_options() -> argparse.Namespace:
@@ -76,6 +94,13 @@ def _read_options() -> argparse.Namespace:
     add("--redis-url", metavar="URL", help="keep tokens, logins and keys in this Redis: redis://localhost")
     add("--mongodb-uri", metavar="URI", help="or in this MongoDB, a replica set: mongodb://localhost/example")
     add("--grace", default=5, type=float, metavar="SECONDS", help="how long a stopped server lets its clients go (5)")
+    add(
+        "--metrics-port",
+        default=0,
+        type=int,
+        metavar="PORT",
+        help="serve /metrics to this machine on this port, and on the next ones for further processes (nowhere)",
+    )
     add("--behind-proxy", action="store_true", help="believe the headers of a proxy, such as deploy/nginx.conf's")
     add(
         "--jwt-secret",
@@ -101,6 +126,8 @@ def _faults(options: argparse.Namespace) -> Iterator[tuple[bool, str]]:
     yield not 0 <= port <= 65535, f"--port={port}: a port is a number from 0 to 65535"
     yield not 0 <= grace < 3600, f"--grace={grace}: seconds, from 0 to an hour; 5 is the default"
     yield not 1 <= options.processes <= MOST_PROCESSES, f"{processes}: a number from 1 to {MOST_PROCESSES}"
+    ports, last = options.metrics_port, 65536 - options.processes
+    yield not 0 <= ports <= last, f"--metrics-port={ports}: a port from 1 to {last}, 9101 for example; 0 for none"
     yield options.redis_url and options.mongodb_uri, "--redis-url and --mongodb-uri: choose one of them"
     if options.processes > 1:
         is_alone = not options.redis_url and not options.mongodb_uri

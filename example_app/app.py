@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
@@ -20,9 +21,18 @@ from example_app import failures
 from example_app.accounts import USERS, AccountHandler, Accounts, FreshJWT, LogIn, LogOut
 from example_app.engine import Engine
 from example_app.page import PAGE, Page
-from tornado_wsauth import Broadcaster, ClientFilesHandler, TokenHandler, WebSocketAuthMixin, WSAuth
+from tornado_wsauth import (
+    Broadcaster,
+    ClientFilesHandler,
+    HealthHandler,
+    TokenHandler,
+    WebSocketAuthMixin,
+    WSAuth,
+)
+from tornado_wsauth.metrics import Metrics, MetricsHandler
 
 GROUPS = ("red", "blue")
+HEALTH = (r"/health/(live|ready)", HealthHandler)
 
 
 def make_app(
@@ -52,6 +62,7 @@ def make_app(
         max_connections_per_user=4,
         over_limit="evict_oldest",
         message_rate=(50, 5),
+        metrics=Metrics(_registry()),
     )
     started_at = time.time()
 
@@ -82,6 +93,7 @@ def make_app(
             *failures.ROUTES,
             (r"/config.json", Config),
             (r"/wsauth/(.*)", ClientFilesHandler),
+            HEALTH,
             (r"/(.*)", Page, {"path": page, "default_filename": "index.html"}),
         ],
         wsauth=auth,
@@ -95,6 +107,19 @@ def make_app(
         websocket_ping_interval=30,
         websocket_max_message_size=16 * 1024,
     )
+
+
+def make_metrics_app(app: Application) -> Application:
+    """Return what is for Prometheus alone, to be served where nobody else comes: the numbers are of all users."""
+    return Application([(r"/metrics", MetricsHandler), HEALTH], wsauth=app.settings["wsauth"])
+
+
+def _registry() -> CollectorRegistry:
+    """Return a registry of this application's own: after a restart there is another in the same process."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
 
 
 class Demo(WebSocketAuthMixin, WebSocketHandler):

@@ -25,7 +25,7 @@ from tornado_wsauth.failures import LastFailures
 from tornado_wsauth.gate import CONNECTING, RESTART, SHUTDOWN
 from tornado_wsauth.lifetime import Lifetimes, RecheckFailure, StillValid
 from tornado_wsauth.log import logger
-from tornado_wsauth.observer import Observer, State
+from tornado_wsauth.observer import Observer, State, timed
 from tornado_wsauth.once import Once
 from tornado_wsauth.options import (
     checked_origins,
@@ -245,7 +245,7 @@ class WSAuth(Credentials, Reach):
         self.ending: set[Guard] = set()
         """The connections that we have closed and whose clients have not left yet. The guard keeps it."""
         self._background: set[asyncio.Future[Any]] = set()
-        self._start_tokens = Once(lambda: self.tokens.start())
+        self._start_tokens = Once(lambda: timed(self.metrics, "store", "start", self.tokens.start()))
         self._warned_of_pings = False
         self.readiness = Readiness(self)
         """Whether clients can be served."""

@@ -67,7 +67,7 @@ class Cluster:
         if self._closed:
             raise BackplaneError("the backplane is closed")
         self.backplane.listen(process_channel(self.backplane.process_id))
-        await self.backplane.start(self)
+        await timed(self._metrics, "backplane", "start", self.backplane.start(self))
 
     async def close(self) -> None:
         """Leave. The places of this process's connections are free."""

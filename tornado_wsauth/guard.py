@@ -92,14 +92,14 @@ class Guard(Admission):
         self._message_limit = wire.set_max_message_size(self._connection, self.auth.max_preauth_bytes)
         for name in ("get", "open"):  # each is called once, and that was it
             object.__setattr__(self.handler, name, ignore)
-        if self.auth.metrics is not None:
-            self.auth.metrics.upgraded(self)
         decision = self.gate.upgraded()
         if decision is IGNORE or self._answer is not None:
             # The end came while the application's get() was waiting, and Tornado upgrades all the same; or the client
             # was refused, and is only here to learn that. Either is logged.
             self._send_close(self.gate.ending or RESTART)
         elif self._carry_out(decision):
+            if self.auth.metrics is not None:
+                self.auth.metrics.upgraded(self)
             self._open_arguments = args, kwargs
             self._timer = self.auth.clock.call_later(self.auth.auth_timeout, self._deadline_passed)
 

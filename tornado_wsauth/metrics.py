@@ -6,12 +6,14 @@ Applications import it by name, and only then is ``prometheus_client`` loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from time import perf_counter
+from typing import get_args
 
 from tornado.web import RequestHandler
 
 from tornado_wsauth.auth import find_auth
-from tornado_wsauth.errors import CloseCode, ConfigurationError
+from tornado_wsauth.errors import CloseCode, ConfigurationError, TokenRejection
 from tornado_wsauth.fanout import FanOut, Slow
 from tornado_wsauth.observer import Audience, Observer, Service, State
 
@@ -56,41 +58,58 @@ class Metrics(Observer):
             ) from error
 
     def _register(self, namespace: str) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"{namespace}_{name}", text, labels, registry=self.registry)
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"{namespace}_{name}", text, registry=self.registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"{namespace}_{name}", text, labels, buckets=buckets, registry=self.registry)
+        # labels() takes as long as all that comes after it, and there is as little to keep as there are series.
+        def counters(name: str, text: str, *labels: str) -> Callable[..., Counter]:
+            return cache(Counter(f"{namespace}_{name}", text, labels, registry=self.registry).labels)
 
         self._issued = counter("tokens_issued_total", "Connection tokens issued.")
-        self._refused = counter("token_requests_refused_total", "Requests for a token that were refused.", "reason")
-        self._redeemed = counter("token_redeems_total", "Connection tokens redeemed, by what the store said.", "result")
-        self._authentications = counter(
-            "authentications_total",
-            "Clients let in, or renewed, and clients turned away at whichever step, and why.",
-            "result",
-            "reason",
+        self._refused = counters("token_requests_refused_total", "Requests for a token that were refused.", "reason")
+        self._redeemed = counters("token_redeems_total", "Tokens redeemed, by what the store said.", "result")
+        about = "Clients let in, or renewed, and clients turned away at whichever step, and why."
+        self._authentications = counters("authentications_total", about, "result", "reason")
+        self._authenticating = Histogram(
+            f"{namespace}_authentication_seconds",
+            "From the 101 until the first JWT was accepted.",
+            buckets=_HANDSHAKE_BUCKETS,
+            registry=self.registry,
         )
-        self._authenticating = histogram(
-            "authentication_seconds", "From the 101 until the first JWT was accepted.", _HANDSHAKE_BUCKETS
-        )
-        self._closes = counter("closes_total", "Connections that ended, by close code.", "code")
-        self._broadcasts = counter("broadcasts_total", "Messages to many, by whom they were for.", "audience")
+        self._closes = counters("closes_total", "Connections that ended, by close code.", "code")
+        self._broadcasts = counters("broadcasts_total", "Messages to many, by whom they were for.", "audience")
         self._deliveries = counter("deliveries_total", "Connections that such messages were handed to or queued for.")
-        self._drops = counter("slow_reader_drops_total", "Messages that came to a reader too slow for it.", "policy")
-        self._seconds = {
-            service: histogram(
-                f"{service}_seconds", f"How long the {name} took to answer.", _STORE_BUCKETS, "operation"
-            )
-            for service, name in _SERVICES.items()
-        }
+        self._drops = counters("slow_reader_drops_total", "Messages that came to a reader too slow for it.", "policy")
         self._errors = {
-            service: counter(f"{service}_errors_total", f"Calls that the {name} did not answer.", "operation")
+            service: counters(f"{service}_errors_total", f"Calls that the {name} did not answer.", "operation")
             for service, name in _SERVICES.items()
         }
+        self._seconds = {service: self._histograms(namespace, service, name) for service, name in _SERVICES.items()}
         self._gaps = counter("backplane_gaps_total", "Times that messages of other processes may have been lost.")
+        self._begin_at_zero()
         self._now = _Now(namespace)
         self.registry.register(self._now)
+
+    def _histograms(self, namespace: str, service: Service, name: str) -> Callable[..., Histogram]:
+        about = f"How long the {name} took to answer."
+        histogram = Histogram(
+            f"{namespace}_{service}_seconds", about, ["operation"], buckets=_STORE_BUCKETS, registry=self.registry
+        )
+        return cache(histogram.labels)
+
+    def _begin_at_zero(self) -> None:
+        """Make the series that alerts are about: Prometheus sees no increase in one that its first event brings."""
+        for result in ("accepted", *get_args(TokenRejection), "error"):
+            self._redeemed(result)
+        for reason in _ALARMING:
+            self._authentications("refused", reason)
+        for code in CloseCode:
+            self._closes(str(int(code)))
+        for policy in get_args(Slow):
+            self._drops(policy)
+        for service, operations in _OPERATIONS.items():
+            for operation in operations:
+                self._errors[service](operation)
 
     def attach(self, look: Callable[[], State]) -> None:
         if self._now.look is not None:
@@ -101,10 +120,10 @@ class Metrics(Observer):
         self._issued.inc()
 
     def token_refused(self, reason: str) -> None:
-        self._refused.labels(reason).inc()
+        self._refused(reason).inc()
 
     def token_redeemed(self, result: str) -> None:
-        self._redeemed.labels(result).inc()
+        self._redeemed(result).inc()
 
     def upgraded(self, connection: object) -> None:
         self._upgraded_at[connection] = perf_counter()
@@ -113,33 +132,39 @@ class Metrics(Observer):
         upgraded_at = self._upgraded_at.pop(connection, None)
         match event:
             case "accepted":
-                self._authentications.labels(event, reason).inc()
+                self._authentications(event, reason).inc()
                 if upgraded_at is not None:
                     self._authenticating.observe(perf_counter() - upgraded_at)
                 return
             case "refused":
-                self._authentications.labels(event, reason).inc()
+                self._authentications(event, reason).inc()
                 if code is not None and code < 1000:  # an HTTP status: there was no connection
                     return
-        self._closes.labels("none" if code is None else str(code) if code in _CODES else "other").inc()
+        self._closes("none" if code is None else str(code) if code in _CODES else "other").inc()
 
     def broadcast(self, audience: Audience, fan_out: FanOut) -> None:
-        self._broadcasts.labels(audience).inc()
+        self._broadcasts(audience).inc()
         self._deliveries.inc(fan_out.sent)
 
     def dropped(self, policy: Slow) -> None:
-        self._drops.labels(policy).inc()
+        self._drops(policy).inc()
 
     def answered(self, service: Service, operation: str, seconds: float, *, failed: bool) -> None:
-        self._seconds[service].labels(operation).observe(seconds)
+        self._seconds[service](operation).observe(seconds)
         if failed:
-            self._errors[service].labels(operation).inc()
+            self._errors[service](operation).inc()
 
     def gap(self) -> None:
         self._gaps.inc()
 
 
 _SERVICES: dict[Service, str] = {"store": "token store", "backplane": "backplane"}
+_OPERATIONS: dict[Service, tuple[str, ...]] = {
+    "store": ("start", "issue", "look", "redeem", "revoke", "check"),
+    "backplane": ("start", "publish", "announce", "peers", "claim"),
+}
+_ALARMING = ("auth_timeout", "backplane_unavailable", "internal", "store_unavailable", "too_many_pending")
+"""Reasons for which nobody is refused while all is well."""
 
 
 class _Now(Collector):
