@@ -84,6 +84,13 @@ class Admission(abc.ABC):
 
     # The handshake ----------------------------------------------------------------------------------------------
 
+    async def prepare(self, theirs: Callable[[], Any]) -> None:
+        """Admit the client, then do what the application's own ``prepare()`` does, sync or async."""
+        await self.admit()
+        result = theirs()
+        if result is not None:
+            await result
+
     async def admit(self) -> None:
         """Check the request and redeem its token, once. Raises `Finish` with the answer if it is refused."""
         if self.gate.state is CONNECTING and self.gate.user_id is None and self._answer is None:

@@ -76,7 +76,7 @@ class WebSocketAuthMixin(_Handler):
             handler._wsauth_guard = Guard(handler, request, auth)
         return handler
 
-    async def prepare(self) -> None:
+    def prepare(self) -> Any:  # an application's own may be typed to return None, and this stands before it
         """Check the request and redeem its connection token, in this order: method, ``Upgrade``, version and key
         (RFC 6455 §4.2.1), Origin, limits, token.
 
@@ -84,10 +84,7 @@ class WebSocketAuthMixin(_Handler):
         runs for admitted clients only. An override that does not call it is no way around it: the same check
         is then made right before the upgrade.
         """
-        await self._wsauth_guard.admit()
-        result = super().prepare()
-        if result is not None:
-            await result
+        return self._wsauth_guard.prepare(super().prepare)
 
     def on_connection_close(self) -> None:
         """Keep from ``on_close()`` what ends before the 101: there was no ``open()``."""
