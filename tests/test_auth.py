@@ -472,6 +472,16 @@ async def test_an_application_with_pings_is_not_warned(serve, login, caplog):
     assert [record for record in caplog.records if "ping" in record.getMessage()] == []
 
 
+@pytest.mark.gen_test
+async def test_a_handler_with_a_ping_interval_of_its_own_is_not_warned(serve, login, caplog):
+    class Chat(Echo):
+        ping_interval = 30
+
+    server = serve(Chat, websocket_ping_interval=None)
+    await login(server)
+    assert [record for record in caplog.records if "ping" in record.getMessage()] == []
+
+
 # --- close -----------------------------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ async def test_what_a_handler_would_do_with_its_settings_can_be_asked_beforehand
     client.send_text("x" * 1001)
     assert (await client.read_close())[0] == 1009
     (handler,) = Chatty.handlers
-    assert (wire.pings_every(handler), wire.largest_message(handler)) == (7, 1000)
+    assert (wire.seconds_between_pings(handler), wire.largest_message(handler)) == (7, 1000)
 
 
 @pytest.mark.gen_test

@@ -39,6 +39,28 @@ def _allow_any_origin(origin: str) -> bool:
     return True
 
 
+class _Get:
+    """Stands where Tornado looks a handler's ``get`` up, and shows what decorators have left on that.
+
+    Frameworks mark methods, and look at the marks before they call one: whether it is public, what it needs.
+    """
+
+    __slots__ = ("_admission",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Awaitable[None] | None:
+        return self._admission._tornado_get(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._admission._application("get"), name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Get) and other._admission is self._admission
+
+
 class Admission(abc.ABC):
     """What stands between Tornado and one handler, up to the 101."""
 
@@ -59,7 +81,7 @@ class Admission(abc.ABC):
     # Between Tornado and the application ------------------------------------------------------------------------
 
     def _ours(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        return ("get", self._tornado_get), ("finish", self._tornado_finish), ("open", self._tornado_open)
+        return ("get", _Get(self)), ("finish", self._tornado_finish), ("open", self._tornado_open)
 
     def _stand_in_front(self) -> None:
         """Put our callbacks before the handler's own again, keeping what it has set on the instance itself."""
@@ -96,7 +118,6 @@ class Admission(abc.ABC):
         if self.gate.state is CONNECTING and self.gate.user_id is None and self._answer is None:
             try:
                 handshake.check(self.handler, self.auth)
-                self.auth.warn_if_never_pinged(self.handler.settings)
                 self.auth.pending.add(self)
                 values, self._token = self._token, ()
                 user_id = await handshake.redeem(self, values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable
+from contextvars import Context
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
@@ -72,7 +73,9 @@ class Agenda(Generic[T]):
         if self._timer is None or at < self._timer_at:
             self._cancel_timer()
             self._timer_at = at
-            self._timer = self.clock.call_later(max(at - now, 0), self._timer_came)
+            # In a context of its own: the timer sets itself again and again, and would go on in that of the connection
+            # that happened to come first, with all that a framework has put there, for as long as there are others.
+            self._timer = Context().run(self.clock.call_later, max(at - now, 0), self._timer_came)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

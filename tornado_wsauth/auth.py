@@ -316,9 +316,9 @@ class WSAuth(Credentials, Reach):
             connected=None if self.backplane is None else self.backplane.is_connected,
         )
 
-    def warn_if_never_pinged(self, settings: Mapping[str, Any]) -> None:
-        """Warn, once, when the application's settings leave half-open connections unnoticed."""
-        if not self._warned_of_pings and not settings.get("websocket_ping_interval"):
+    def warn_if_never_pinged(self, ping_interval: float) -> None:
+        """Warn, once, when pings every so many seconds, or none, leave half-open connections unnoticed."""
+        if not self._warned_of_pings and not ping_interval:
             self._warned_of_pings = True
             logger.warning(
                 "pings are off, so a client that vanishes without a word stays connected for ever; "

@@ -90,6 +90,7 @@ class Guard(Admission):
         """The 101 was sent: wait for the first message, with a deadline and a size limit."""
         self._connection = wire.take_over(self.handler, self)
         self._message_limit = wire.set_max_message_size(self._connection, self.auth.max_preauth_bytes)
+        self.auth.warn_if_never_pinged(wire.seconds_between_pings(self.handler))
         for name in ("get", "open"):  # each is called once, and that was it
             object.__setattr__(self.handler, name, ignore)
         decision = self.gate.upgraded()

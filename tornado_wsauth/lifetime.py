@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any, Literal, Protocol
 
 from tornado_wsauth.agenda import Agenda, Item
@@ -145,7 +146,8 @@ class Lifetimes:
         if self._recheck_at.get(live, now + 1) <= now:
             self._recheck_at[live] = now + self._recheck_interval
             if live not in self._rechecks:  # else the last answer is still to come, and one is enough
-                task = asyncio.get_running_loop().create_task(self._recheck(live))
+                # Not in the context of whoever broadcasts just now: that may be another user's.
+                task = asyncio.get_running_loop().create_task(self._recheck(live), context=Context())
                 self._rechecks[live] = task
                 task.add_done_callback(lambda _: self._rechecks.pop(live, None))
         self._plan(live)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 
 
 class Once:
@@ -19,7 +20,10 @@ class Once:
         """Return when ``act`` has succeeded. Raises what the attempt raised that was under way; the next is another."""
         if self._is_done:
             return
-        attempt = self._attempt = self._attempt or asyncio.get_running_loop().create_task(self._try())
+        if self._attempt is None:
+            # Not in the context of the request that happens to be the first: what is begun here outlives it.
+            self._attempt = asyncio.get_running_loop().create_task(self._try(), context=Context())
+        attempt = self._attempt
         self._waiting += 1
         try:
             failure = await asyncio.shield(attempt)  # whoever leaves does not take it away from the others

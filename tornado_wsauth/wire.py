@@ -140,8 +140,11 @@ def refuses_origin(handler: WebSocketHandler) -> bool:
     return origin is not None and not handler.check_origin(origin)
 
 
-def pings_every(handler: WebSocketHandler) -> float:
-    """Return how often Tornado would ping this handler's client, in seconds; 0 for never."""
+def seconds_between_pings(handler: WebSocketHandler) -> float:
+    """Return how often Tornado pings ``handler``'s client, in seconds; 0 for never.
+
+    It asks the handler, which says ``websocket_ping_interval`` unless a framework has its own idea.
+    """
     return handler.ping_interval or 0
 
 

@@ -47,7 +47,7 @@ def ask(route: Route, question: Callable[[WebSocketHandler], T]) -> T | None:
 
 def ping_seconds(route: Route) -> float | None:
     """Return how often its clients are pinged, in seconds; 0 for never, None if it cannot tell."""
-    return ask(route, wire.pings_every)
+    return ask(route, wire.seconds_between_pings)
 
 
 def message_bytes(route: Route) -> int | None:

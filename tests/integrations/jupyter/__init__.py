@@ -1,0 +1,1 @@
+"""A real Jupyter Server with the extension of ``docs/integrations/jupyter.md``, and real IPython kernels."""
