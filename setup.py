@@ -58,6 +58,16 @@ setup(
             "django>=5.1",
             "uvloop>=0.21; sys_platform == 'linux'",
         ],
+        "docs": [
+            "sphinx>=8.2",
+            "furo>=2025.7",
+            "myst-parser>=4.0",
+            "sphinx-copybutton>=0.5",
+            "matplotlib>=3.10",
+            "promql-parser>=0.5",
+            "tree-sitter>=0.25",
+            "tree-sitter-javascript>=0.25",
+        ],
         "test": [
             *MONGO,
             *JWKS,

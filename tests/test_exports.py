@@ -119,6 +119,16 @@ def test_the_package_works_without_any_driver():
     assert run(code) == "MemoryTokenStore"
 
 
+def test_metrics_without_their_client_say_what_to_install():
+    code = BLOCK + """
+try:
+    import tornado_wsauth.metrics
+except ImportError as error:
+    print(error)
+"""
+    assert run(code) == 'tornado_wsauth.metrics needs prometheus_client: pip install "tornado_wsauth[metrics]"'
+
+
 @pytest.mark.parametrize("statement", ["tornado_wsauth.{}", "from tornado_wsauth import {}"], ids=["name", "from"])
 @pytest.mark.parametrize(
     ("name", "extra"),

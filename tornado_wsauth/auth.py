@@ -247,7 +247,7 @@ class WSAuth(Credentials, Reach):
         self._background: set[asyncio.Future[Any]] = set()
         self._start_tokens = Once(lambda: timed(self.metrics, "store", "start", self.tokens.start()))
         self._warned_of_pings = False
-        self.readiness = Readiness(self)
+        self.readiness: Readiness = Readiness(self)
         """Whether clients can be served."""
         if metrics is not None:
             metrics.attach(self.look)

@@ -21,7 +21,7 @@ class HealthHandler(RequestHandler):
     attribute ``wsauth_setting`` names the application setting that holds the `WSAuth`.
     """
 
-    SUPPORTED_METHODS = ("GET", "HEAD")
+    SUPPORTED_METHODS: tuple[str, ...] = ("GET", "HEAD")
 
     async def get(self, question: str = "ready") -> None:
         reasons = [] if question == "live" else await find_auth(self.settings, type(self)).readiness.reasons()

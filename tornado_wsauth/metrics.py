@@ -18,14 +18,16 @@ from tornado_wsauth.fanout import FanOut, Slow
 from tornado_wsauth.observer import Audience, Observer, Service, State
 
 try:
-    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+    from prometheus_client import CollectorRegistry, Counter, Histogram
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.exposition import choose_encoder
-    from prometheus_client.registry import Collector
-except ModuleNotFoundError as error:
+    from prometheus_client.registry import REGISTRY, Collector
+except ModuleNotFoundError as _missing:
     raise ImportError(
-        'tornado_wsauth.metrics needs prometheus_client: pip install "tornado_wsauth[metrics]"', name=error.name
-    ) from error
+        'tornado_wsauth.metrics needs prometheus_client: pip install "tornado_wsauth[metrics]"', name=_missing.name
+    ) from _missing
+
+__all__ = ["Metrics", "MetricsHandler"]
 
 _STORE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _HANDSHAKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -200,7 +202,7 @@ class MetricsHandler(RequestHandler):
     that holds the `WSAuth`. Raises `ConfigurationError`, answered with 500, where that has no `Metrics`.
     """
 
-    SUPPORTED_METHODS = ("GET", "HEAD")
+    SUPPORTED_METHODS: tuple[str, ...] = ("GET", "HEAD")
 
     def get(self) -> None:
         metrics = find_auth(self.settings, type(self)).metrics

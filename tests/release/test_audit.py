@@ -74,7 +74,7 @@ def test_the_oldest_are_the_lower_bounds_that_are_declared(service: Service) -> 
     run(service, "oldest")
     wanted = set(audit.extras())
     floors = {
-        match["name"]: match["floor"]
+        match["name"].replace("_", "-"): match["floor"]
         for requirement in requires("tornado_wsauth") or ()
         if (match := re.match(r"(?P<name>\w+)(\[\w+\])?>=(?P<floor>[\d.]+)", requirement))
         and (not (extra := re.search(r'extra == "(\w+)"', requirement)) or extra[1] in wanted)
