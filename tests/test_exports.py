@@ -120,12 +120,7 @@ def test_the_package_works_without_any_driver():
 
 
 def test_metrics_without_their_client_say_what_to_install():
-    code = BLOCK + """
-try:
-    import tornado_wsauth.metrics
-except ImportError as error:
-    print(error)
-"""
+    code = BLOCK + "try: import tornado_wsauth.metrics\nexcept ImportError as error: print(error)"
     assert run(code) == 'tornado_wsauth.metrics needs prometheus_client: pip install "tornado_wsauth[metrics]"'
 
 
